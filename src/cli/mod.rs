@@ -1,0 +1,48 @@
+//! The roof: words of argv to Job and Policy, answers to stdout, faults to exit codes.
+
+mod flags;
+mod jobs;
+mod report;
+mod run;
+mod words;
+
+use crate::model::fault::Fault;
+use crate::work::{gc, kill, list, schema, settings};
+use clap::Parser;
+use std::ffi::OsString;
+use std::process::ExitCode;
+use words::{Command, Words};
+
+/// Runs the command that the words name.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    match Words::try_parse_from(&args) {
+        Ok(words) => dispatch(words),
+        Err(e) => report::usage(&e, words::json_form(&args)),
+    }
+}
+
+fn dispatch(words: Words) -> ExitCode {
+    let Words { common, command } = words;
+    let common = common.with_environment();
+    let answered = match command {
+        Command::Run(args) => return run::run(&common, args),
+        Command::Bundle(args) => jobs::bundle(&common, args),
+        Command::List { json } => policy(&common).and_then(|p| {
+            let listed = list::list(&p, common.root.as_deref())?;
+            Ok(if json { report::json(&listed) } else { report::table(&listed) })
+        }),
+        Command::Kill { id } => policy(&common).and_then(|p| Ok(report::json(&kill::kill(&p, common.root.as_deref(), &id)?))),
+        Command::Gc { dry_run } => policy(&common).and_then(|p| {
+            let swept = gc::gc(&p, common.root.as_deref(), dry_run)?;
+            let code = report::json(&swept);
+            Ok(if swept.failed.is_empty() { code } else { ExitCode::from(4) })
+        }),
+        Command::Schema { of } => Ok(report::json(&schema::schema(of.into()))),
+    };
+    answered.unwrap_or_else(|fault| report::fault(&fault, true))
+}
+
+fn policy(common: &words::Common) -> Result<crate::model::policy::Policy, Fault> {
+    settings::policy(common.policy.as_deref())
+}

@@ -1,0 +1,131 @@
+//! The only writer of stdout and stderr: one document, or lines for people with everything harmful escaped.
+#![allow(clippy::print_stderr)]
+
+use crate::model::fault::{Fault, Whose};
+use crate::model::outcome::{Outcome, Verdict};
+use crate::work::list::Listed;
+use serde::Serialize;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// One JSON document on stdout. A reader that is gone changes nothing about what has been done.
+pub(super) fn json(document: &impl Serialize) -> ExitCode {
+    let mut line = serde_json::to_vec(document).unwrap_or_default();
+    line.push(b'\n');
+    let _ = std::io::stdout().lock().write_all(&line);
+    ExitCode::SUCCESS
+}
+
+/// An outcome for programs.
+pub(super) fn outcome(outcome: &Outcome) -> ExitCode {
+    json(outcome);
+    if outcome.verdict == Verdict::HostError { ExitCode::from(4) } else { ExitCode::SUCCESS }
+}
+
+/// A fault: as a document for programs, as a line for people.
+pub(super) fn fault(fault: &Fault, as_json: bool) -> ExitCode {
+    if as_json {
+        json(&serde_json::json!({"error": fault}));
+    }
+    if !as_json {
+        let place = fault.path.as_ref().map(|p| format!(" ({p})")).unwrap_or_default();
+        eprintln!("runcell: {}{place}", escaped(&fault.message));
+        if let Some(hint) = &fault.hint {
+            eprintln!("runcell: hint: {}", escaped(hint));
+        }
+    }
+    ExitCode::from(match fault.whose {
+        Whose::Caller => 2,
+        Whose::Host => 3,
+        Whose::Ours => 4,
+    })
+}
+
+/// What clap says of the words: help and version are answers, the rest is a fault of usage.
+pub(super) fn usage(e: &clap::Error, as_json: bool) -> ExitCode {
+    if !e.use_stderr() {
+        let _ = e.print();
+        return ExitCode::SUCCESS;
+    }
+    if as_json {
+        let text = e.render().to_string();
+        let first = text.lines().next().unwrap_or("the words make no sense").trim_start_matches("error: ");
+        return fault(&Fault::caller("usage", first).hint("runcell help"), true);
+    }
+    let _ = e.print();
+    // The code of `runcell run` for people: 2 could be the program's own.
+    ExitCode::from(125)
+}
+
+/// A line that does not change the answer.
+pub(super) fn warning(text: &str) {
+    eprintln!("runcell: warning: {}", escaped(text));
+}
+
+/// The end of a run for people: one line, and the program's code or what stands for it.
+pub(super) fn summary(o: &Outcome, quiet: bool) -> ExitCode {
+    if !quiet {
+        let ms = |ns: Option<u64>| ns.map_or("?".to_owned(), |ns| format!("{:.1} ms", ns as f64 / 1e6));
+        let memory = o.usage.memory_peak_bytes.map_or("?".to_owned(), |b| format!("{:.1} MiB", b as f64 / f64::from(1 << 20)));
+        let verdict = serde_json::to_value(o.verdict).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+        let hint = o.hint.as_ref().map(|h| format!(" ({h})")).unwrap_or_default();
+        let line = format!("{verdict}: {}{hint}", o.reason);
+        eprintln!("runcell: {}; wall {}, cpu {}, memory {memory}", escaped(&line), ms(o.usage.wall_ns), ms(o.usage.cpu_ns));
+    }
+    ExitCode::from(human_code(o))
+}
+
+/// The exit code of the human form.
+fn human_code(o: &Outcome) -> u8 {
+    let signal = |n: i32| 128u8.saturating_add(u8::try_from(n).unwrap_or(0));
+    match o.verdict {
+        Verdict::HostError => 125,
+        Verdict::Cancelled => 130,
+        Verdict::NotStarted => {
+            if o.evidence.errno.as_deref() == Some("ENOENT") {
+                127
+            } else {
+                126
+            }
+        }
+        Verdict::Memory => 137,
+        Verdict::CpuTime | Verdict::WallTime => 124,
+        // As a shell tells of SIGXFSZ, the signal for too much output to a file.
+        Verdict::OutputLimit => signal(libc::SIGXFSZ),
+        Verdict::Signaled => signal(o.signal.unwrap_or(0)),
+        Verdict::Nonzero | Verdict::Ok => u8::try_from(o.exit_code.unwrap_or(0)).unwrap_or(1),
+    }
+}
+
+/// Runs as lines for people.
+pub(super) fn table(runs: &[Listed]) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{:<26}  {:<5}  {:<10}  {:>8}  {:<20}  PROGRAM", "RUN", "OWNER", "STATE", "AGE", "ID");
+    for r in runs {
+        let state =
+            r.state.and_then(|s| serde_json::to_value(s).ok()).and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+        let owner = if r.live { "live" } else { "stale" };
+        let age = format!("{:.1}s", r.age_ms as f64 / 1e3);
+        let (id, program) = (escaped(r.id.as_deref().unwrap_or("-")), escaped(r.argv0.as_deref().unwrap_or("-")));
+        let _ = writeln!(out, "{:<26}  {owner:<5}  {state:<10}  {age:>8}  {id:<20}  {program}", r.run);
+    }
+    ExitCode::SUCCESS
+}
+
+/// Control characters and what turns text around, made visible: a program's words must not drive a terminal.
+fn escaped(text: &str) -> String {
+    let harmful =
+        |c: char| c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().flat_map(|c| if harmful(c) { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terminals_are_not_driven() {
+        assert_eq!(escaped("a\u{1b}]52;c;\u{7}b\n\u{202e}"), "a\\u{1b}]52;c;\\u{7}b\\n\\u{202e}");
+        assert_eq!(escaped("plain é"), "plain é");
+    }
+}

@@ -1,0 +1,49 @@
+//! `runcell run`, in its two forms: for people and for programs.
+
+use super::words::{Common, RunArgs};
+use super::{jobs, policy, report};
+use crate::model::fault::Fault;
+use crate::work::run::{self, Answered, Live, Request};
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+pub(super) fn run(common: &Common, args: RunArgs) -> ExitCode {
+    let json = args.json || args.job.is_some();
+    match answer(common, &args, json) {
+        Err(fault) if json => report::fault(&fault, true),
+        Err(fault) => {
+            report::fault(&fault, false);
+            ExitCode::from(125)
+        }
+        Ok(answered) => {
+            let code = if json { report::outcome(&answered.outcome) } else { report::summary(&answered.outcome, args.quiet) };
+            // The answer is out; whoever waits for it has it before the last files go.
+            if let Err(why) = answered.clean_up() {
+                report::warning(&format!("some of the run is left: {why}; runcell gc removes it"));
+            }
+            code
+        }
+    }
+}
+
+fn answer(common: &Common, args: &RunArgs, json: bool) -> Result<Answered, Fault> {
+    let given = jobs::read(args.job.as_deref(), &args.flags)?;
+    let policy = policy(common)?;
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    // For people stdin goes through unless told otherwise; for programs it may be where the job came from.
+    let inherit = match args.flags.stdin.as_deref() {
+        Some("-") => args.job.as_deref().is_none_or(|job| job.as_os_str() != "-"),
+        Some(_) => false,
+        None => !json,
+    };
+    run::run(Request {
+        job: given.job,
+        digest: given.digest,
+        policy: &policy,
+        root: common.root.as_deref(),
+        runtime: common.runtime.as_deref(),
+        best_effort: args.best_effort,
+        stdin: inherit.then(|| stdin.as_fd()),
+        live: (!json).then(|| Live { stdout: stdout.as_fd(), stderr: stderr.as_fd() }),
+    })
+}

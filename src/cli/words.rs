@@ -1,0 +1,116 @@
+//! The command line's words, as they are written; what they mean is decided elsewhere.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Runs untrusted programs: one JSON job in, one JSON outcome out.
+#[derive(Debug, Parser)]
+#[command(name = "runcell", version, arg_required_else_help = true)]
+pub(super) struct Words {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Common {
+    /// The operator's policy [env: RUNCELL_POLICY] [default: /etc/runcell/policy.toml, if it exists]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Where state lives [env: RUNCELL_ROOT] [default: the policy's, else /run/runcell]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// OCI runtime, by name or absolute path [default: the policy's, else runc]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub runtime: Option<String>,
+}
+
+impl Common {
+    /// Flags win over the environment.
+    pub(super) fn with_environment(mut self) -> Self {
+        let named = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        self.policy = self.policy.or_else(|| named("RUNCELL_POLICY"));
+        self.root = self.root.or_else(|| named("RUNCELL_ROOT"));
+        self
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run one job: streams go through, or with --json/--job one Outcome on stdout
+    Run(RunArgs),
+    /// Write the job's OCI bundle without running it
+    Bundle(BundleArgs),
+    /// Show live and stale runs
+    List {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop a run, by run id or job id, and wait until it is gone
+    Kill { id: String },
+    /// Remove whatever no living process owns
+    Gc {
+        /// Only name it
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Print the JSON Schema of a document
+    Schema { of: Document },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Document {
+    Job,
+    Outcome,
+    Policy,
+}
+
+impl From<Document> for crate::work::schema::Document {
+    fn from(d: Document) -> Self {
+        match d {
+            Document::Job => Self::Job,
+            Document::Outcome => Self::Outcome,
+            Document::Policy => Self::Policy,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// For programs: one Outcome document on stdout, nothing else
+    #[arg(long)]
+    pub json: bool,
+    /// Read the job from a JSON file, or from stdin (-); implies --json. Flags win over it
+    #[arg(long, value_name = "FILE")]
+    pub job: Option<PathBuf>,
+    /// No summary line on stderr
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Run also where a limit cannot be enforced; the outcome says "none" then
+    #[arg(long)]
+    pub best_effort: bool,
+    #[command(flatten)]
+    pub flags: super::flags::JobFlags,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BundleArgs {
+    /// The job, a JSON file or stdin (-)
+    #[arg(long, value_name = "FILE")]
+    pub job: Option<PathBuf>,
+    /// Where the bundle goes; a new or empty directory
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    #[arg(long)]
+    pub best_effort: bool,
+    #[command(flatten)]
+    pub flags: super::flags::JobFlags,
+}
+
+/// Whether the caller wants JSON, judged before the words make sense: a program must get its error as one document.
+pub(super) fn json_form(args: &[OsString]) -> bool {
+    let ours = args.iter().take_while(|a| *a != "--");
+    ours.filter_map(|a| a.to_str()).any(|a| a == "--json" || a == "--job" || a.starts_with("--job="))
+}

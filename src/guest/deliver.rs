@@ -1,0 +1,61 @@
+//! The job's files, written into /sandbox by init with the job's own uid.
+
+use crate::model::wire::{Delivery, StartFailure, Step};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+
+pub const SANDBOX: &str = "/sandbox";
+
+/// What was delivered, to be told from what the program made: SHA-256 by path.
+pub type Delivered = BTreeMap<Vec<u8>, [u8; 32]>;
+
+/// Writes every file; their contents follow one another in `contents`.
+///
+/// # Errors
+/// the file that could not be written, as a fact for the outcome.
+pub fn all(files: &[Delivery], mut contents: File) -> Result<Delivered, StartFailure> {
+    let mask = nix::sys::stat::umask(nix::sys::stat::Mode::empty()); // modes are meant as they are written
+    let mut delivered = Delivered::new();
+    for file in files {
+        match one(file, &mut contents) {
+            Ok(hash) => drop(delivered.insert(file.path.clone().into_bytes(), hash)),
+            Err(e) => {
+                let errno = e.raw_os_error().unwrap_or(libc::EIO);
+                return Err(StartFailure {
+                    step: Step::Files,
+                    errno,
+                    path: file.path.clone(),
+                    head: Default::default(),
+                    mode: 0,
+                });
+            }
+        }
+    }
+    let usual = if mask.is_empty() { nix::sys::stat::Mode::from_bits_truncate(0o022) } else { mask };
+    nix::sys::stat::umask(usual);
+    Ok(delivered)
+}
+
+fn one(file: &Delivery, contents: &mut File) -> io::Result<[u8; 32]> {
+    let path = format!("{SANDBOX}/{}", file.path);
+    if let Some((parent, _)) = path.rsplit_once('/') {
+        DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+    }
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(file.mode).custom_flags(flags).open(path)?;
+    let (mut left, mut hash, mut buf) = (file.bytes, Sha256::new(), vec![0u8; 64 * 1024]);
+    while left > 0 {
+        let most = buf.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let n = contents.read(&mut buf[..most])?;
+        if n == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        hash.update(&buf[..n]);
+        out.write_all(&buf[..n])?;
+        left -= n as u64;
+    }
+    Ok(hash.finalize().into())
+}

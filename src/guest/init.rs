@@ -1,0 +1,219 @@
+//! Init's life, start to end.
+//!
+//! Theory of operation. The runtime starts this binary as PID 1 of a cell, with the job's own uid, no capability, and a
+//! listening socket at descriptor 3. It accepts one connection, which is its lifeline: when that ends, init ends, and the
+//! kernel kills the pid namespace. It receives one dispatch, starts the program in a session of its own, and polls the
+//! socket and its signals from then on; it never blocks in wait. When the program's main process has ended, everything else
+//! is killed, and only when init is the last process left does it report, so a report proves that the cell is quiet.
+//!
+//! The program shares our uid. It cannot trace us (not dumpable), signal us (PID 1 and, with Landlock ABI 6, scoped), nor
+//! change our limits (seccomp). That is why the payload's descriptors never include our socket.
+
+use super::{deliver, exec, harvest, reap};
+use crate::model::wire::{Dispatch, Exit, Order, Report, StartFailure, Step};
+use crate::os::signal::Signals;
+use crate::os::socket::{self, Peer};
+use crate::os::watch::{self, For};
+use crate::os::{clock, signal, sys};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+
+/// How long an unconnected init waits before it ends by itself.
+const TTL_NS: u64 = 60_000_000_000;
+/// The largest dispatch apart from file contents: argv, env and file names of a 64 MiB job.
+const DISPATCH_MOST: u64 = 128 << 20;
+
+/// What ended the life early: the lifeline, or a system call that cannot fail in a sane cell.
+struct Over;
+
+impl From<io::Error> for Over {
+    fn from(_: io::Error) -> Self {
+        Self // nobody is left to be told: the supervisor sees the lifeline end
+    }
+}
+
+/// Runs as PID 1. The exit code matters to nobody; reports go over the socket.
+pub fn main() -> ExitCode {
+    match live() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Over) => ExitCode::FAILURE,
+    }
+}
+
+fn live() -> Result<(), Over> {
+    // First of all: neither /proc/1/mem nor /proc/1/fd may be opened by the program (measured: without this both can be written).
+    nix::sys::prctl::set_dumpable(false).map_err(io::Error::from)?;
+    let listener = sys::inherited(3)?;
+    sys::cloexec_from(3)?;
+    let signals = signal::catch(&[Signal::SIGCHLD, Signal::SIGTERM])?;
+    if watch::any(&[((), listener.as_fd(), For::Read)], Some(clock::now_ns() + TTL_NS))?.is_empty() {
+        return Err(Over);
+    }
+    let peer = socket::accept(listener.as_fd())?;
+    drop(listener);
+    peer.send(&Report::Hello, &[])?;
+    let Some((dispatch, order, stdio)) = dispatch(&peer)? else { return Ok(()) };
+    let delivered = match deliver::all(&dispatch.files, order) {
+        Ok(delivered) => delivered,
+        Err(failure) => return Ok(peer.send(&Report::NotStarted(failure), &[])?),
+    };
+    let Some((exit, at_ns)) = program(&peer, &signals, &dispatch, stdio)? else { return Ok(()) };
+    peer.send(&Report::Ended { exit, at_ns }, &[])?;
+    if let Some(collect) = &dispatch.collect {
+        while !matches!(next(&peer)?, Order::Harvest) {} // Stop and Kill have nothing left to end
+        harvest::send(&peer, collect, delivered)?;
+    }
+    Ok(peer.send(&Report::Done, &[])?)
+}
+
+/// The next order; its absence is the end of the lifeline.
+fn next(peer: &Peer) -> Result<Order, Over> {
+    peer.receive::<Order>(false)?.map(|packet| packet.message).ok_or(Over)
+}
+
+/// Waits for the one job: its words, the memfd standing at the first file's content, and the program's three streams.
+fn dispatch(peer: &Peer) -> Result<Option<(Dispatch, File, [OwnedFd; 3])>, Over> {
+    let packet = peer.receive::<Order>(false)?.ok_or(Over)?;
+    if packet.message != Order::Dispatch {
+        return Ok(None); // stopped before anything began
+    }
+    let [order, stdin, stdout, stderr]: [OwnedFd; 4] = packet.fds.try_into().map_err(|_| Over)?;
+    let mut order = File::from(order);
+    let mut length = [0u8; 8];
+    order.read_exact(&mut length)?;
+    let mut bytes = Vec::new();
+    (&order).take(u64::from_le_bytes(length).min(DISPATCH_MOST)).read_to_end(&mut bytes)?;
+    let dispatch = postcard::from_bytes(&bytes).map_err(|_| Over)?;
+    Ok(Some((dispatch, order, [stdin, stdout, stderr])))
+}
+
+/// Starts the program and stays until every process but us is gone. `None`: it never started, and that has been said.
+fn program(peer: &Peer, signals: &Signals, dispatch: &Dispatch, stdio: [OwnedFd; 3]) -> Result<Option<(Exit, u64)>, Over> {
+    let started = match exec::start(dispatch, stdio) {
+        Ok(started) => started,
+        Err(e) => {
+            let errno = e.raw_os_error().unwrap_or(libc::EAGAIN);
+            let failure = StartFailure { step: Step::Fork, errno, path: String::new(), head: Default::default(), mode: 0 };
+            peer.send(&Report::NotStarted(failure), &[])?;
+            return Ok(None);
+        }
+    };
+    let mut life = Life {
+        main: started.pid,
+        word: Some(started.word),
+        exit: None,
+        kill_at: None,
+        backstop: clock::now_ns().saturating_add(dispatch.backstop_ns),
+        grace: dispatch.grace_ns,
+        failed: false,
+    };
+    while !life.over() {
+        life.step(peer, signals)?;
+    }
+    Ok(life.exit.filter(|_| !life.failed))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Socket,
+    Signals,
+    Word,
+}
+
+/// The program's life as init sees it.
+struct Life {
+    main: Pid,
+    /// Where the child says why it could not execute; closes by itself when it could.
+    word: Option<OwnedFd>,
+    /// The main process's end, and when.
+    exit: Option<(Exit, u64)>,
+    /// After this time everything is killed, again and again until nothing is left.
+    kill_at: Option<u64>,
+    /// A stop of our own, should the supervisor be asleep.
+    backstop: u64,
+    grace: u64,
+    failed: bool,
+}
+
+impl Life {
+    /// The main process has ended and no other is left.
+    fn over(&self) -> bool {
+        self.exit.is_some() && self.word.is_none() && reap::none_left()
+    }
+
+    fn step(&mut self, peer: &Peer, signals: &Signals) -> Result<(), Over> {
+        let mut sources = vec![(Source::Socket, peer.as_fd(), For::Read), (Source::Signals, signals.as_fd(), For::Read)];
+        if let Some(word) = &self.word {
+            sources.push((Source::Word, word.as_fd(), For::Read));
+        }
+        let ready = watch::any(&sources, Some(self.kill_at.unwrap_or(self.backstop)))?;
+        // The word first: a program that starts and ends at once must be known to have started.
+        if ready.contains(&Source::Word) {
+            self.heed_word(peer)?;
+        }
+        if ready.contains(&Source::Socket) {
+            match next(peer)? {
+                Order::Stop => self.stop(),
+                Order::Kill => self.kill_at = Some(0),
+                Order::Dispatch | Order::Harvest => {}
+            }
+        }
+        while let Some(caught) = signals.next()? {
+            // A TERM from inside is the program's own game.
+            if caught.signal == Signal::SIGTERM && caught.from_outside {
+                self.stop();
+            }
+        }
+        self.reap();
+        if clock::now_ns() >= self.backstop && self.kill_at.is_none() {
+            self.stop();
+        }
+        self.kill_if_due();
+        Ok(())
+    }
+
+    fn heed_word(&mut self, peer: &Peer) -> Result<(), Over> {
+        let Some(word) = self.word.take() else { return Ok(()) };
+        match exec::failure(word)? {
+            None => peer.send(&Report::Started { at_ns: clock::now_ns() }, &[])?,
+            Some(failure) => {
+                self.failed = true;
+                peer.send(&Report::NotStarted(failure), &[])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// TERM to the program's process group, KILL to all after the grace.
+    fn stop(&mut self) {
+        if self.kill_at.is_none() {
+            let _ = killpg(self.main, Signal::SIGTERM);
+            // A stopped process acts on TERM only once it continues.
+            let _ = killpg(self.main, Signal::SIGCONT);
+            self.kill_at = Some(clock::now_ns().saturating_add(self.grace));
+        }
+    }
+
+    fn reap(&mut self) {
+        for (pid, exit) in reap::all() {
+            // Only this pid: by clone(CLONE_PARENT) a stranger can become our child (measured).
+            if pid == self.main && self.exit.is_none() {
+                self.exit = Some((exit, clock::now_ns()));
+                self.kill_at = Some(0); // what it leaves behind ends with it
+            }
+        }
+    }
+
+    fn kill_if_due(&mut self) {
+        if self.kill_at.is_some_and(|at| clock::now_ns() >= at) {
+            // Everything that we may signal in this pid namespace, except ourselves (kill(2)).
+            let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+            self.reap();
+            self.kill_at = Some(clock::now_ns() + 5_000_000);
+        }
+    }
+}

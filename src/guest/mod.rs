@@ -1,0 +1,7 @@
+//! PID 1 inside the cell: waits for its one job, delivers files, starts the program, reaps, harvests, ends.
+
+pub mod deliver;
+pub mod exec;
+pub mod harvest;
+pub mod init;
+pub mod reap;

@@ -1,0 +1,11 @@
+//! The doorway: words in, an exit code out.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Before anything else: PID 1 of a cell is this very binary, and needs none of the rest.
+    if std::env::args_os().nth(1).is_some_and(|word| word == "init") {
+        return runcell::guest::init::main();
+    }
+    runcell::cli::run(std::env::args_os())
+}

@@ -1,0 +1,19 @@
+//! Words: plain checked data. No files, no clock, no system calls.
+
+pub mod blob;
+pub mod counters;
+pub mod evidence;
+pub mod facts;
+pub mod fault;
+pub mod job;
+pub mod limits;
+pub mod names;
+pub mod outcome;
+pub mod paths;
+pub mod plan;
+pub mod policy;
+pub mod quantity;
+pub mod record;
+pub mod template;
+pub mod unique;
+pub mod wire;

@@ -1,0 +1,89 @@
+//! Confinement of ourselves and of the program: capabilities, Landlock, seccomp.
+
+use landlock::{
+    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus,
+    Scope,
+};
+use std::io;
+use std::path::Path;
+
+/// Beyond this ABI the crate knows no rights; older kernels get what they have.
+const NEWEST: ABI = ABI::V6;
+
+/// Read and execute everywhere, write below `writable` alone. Signals and abstract sockets stay within where the kernel can
+/// scope them (ABI 6), which keeps a program from init. Binds this thread and all that it becomes or makes.
+///
+/// # Errors
+/// of the ruleset's system calls. Without Landlock in the kernel it does nothing and says `Ok(false)`.
+pub fn program(writable: &[String]) -> io::Result<bool> {
+    let all = AccessFs::from_all(NEWEST);
+    let devices = AccessFs::WriteFile | AccessFs::IoctlDev | AccessFs::from_read(NEWEST);
+    let ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(all)
+        .and_then(|r| r.scope(Scope::AbstractUnixSocket | Scope::Signal))
+        .and_then(|r| r.create())
+        .map_err(io::Error::other)?;
+    let mut ruleset = rule(ruleset, "/", AccessFs::from_read(NEWEST))?;
+    for place in ["/dev", "/proc"] {
+        ruleset = rule(ruleset, place, devices)?;
+    }
+    for place in writable.iter().map(String::as_str).chain(["/dev/shm"]) {
+        ruleset = rule(ruleset, place, all)?;
+    }
+    let status = ruleset.restrict_self().map_err(io::Error::other)?;
+    Ok(status.ruleset != RulesetStatus::NotEnforced)
+}
+
+fn rule(
+    ruleset: landlock::RulesetCreated,
+    place: &str,
+    access: landlock::BitFlags<AccessFs>,
+) -> io::Result<landlock::RulesetCreated> {
+    let fd = PathFd::new(place).map_err(io::Error::other)?;
+    // A single file takes no directory rights; best effort drops those that do not apply.
+    ruleset.add_rule(PathBeneath::new(fd, access)).map_err(io::Error::other)
+}
+
+/// Our own filesystem rights once a job's words are about to be read: all below `ours`, nothing elsewhere but reading /proc.
+///
+/// # Errors
+/// of the ruleset's system calls.
+pub fn supervisor(ours: &[&Path]) -> io::Result<()> {
+    let all = AccessFs::from_all(NEWEST);
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(all)
+        .and_then(|r| r.create())
+        .map_err(io::Error::other)?;
+    for place in ours.iter().filter(|p| p.exists()) {
+        let fd = PathFd::new(place).map_err(io::Error::other)?;
+        ruleset = ruleset.add_rule(PathBeneath::new(fd, all)).map_err(io::Error::other)?;
+    }
+    let ruleset = rule(ruleset, "/proc", AccessFs::from_read(NEWEST))?;
+    ruleset.restrict_self().map_err(io::Error::other)?;
+    Ok(())
+}
+
+/// Keeps of root's capabilities only what ends a cell: signalling foreign ids. Files below our own directories are ours by uid.
+///
+/// # Errors
+/// of capset.
+pub fn drop_capabilities() -> io::Result<()> {
+    use caps::{CapSet, Capability, CapsHashSet};
+    let keep: CapsHashSet = [Capability::CAP_KILL, Capability::CAP_DAC_OVERRIDE].into_iter().collect();
+    caps::set(None, CapSet::Effective, &keep).map_err(io::Error::other)?;
+    caps::set(None, CapSet::Permitted, &keep).map_err(io::Error::other)?;
+    caps::set(None, CapSet::Inheritable, &CapsHashSet::new()).map_err(io::Error::other)
+}
+
+/// Installs compiled seccomp programs in their order. Sets no_new_privs, as the kernel demands it.
+///
+/// # Errors
+/// of seccomp(2); the program must not run then.
+pub fn install(filters: &[Vec<seccompiler::sock_filter>]) -> io::Result<()> {
+    for filter in filters {
+        seccompiler::apply_filter(filter).map_err(io::Error::other)?;
+    }
+    Ok(())
+}

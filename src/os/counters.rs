@@ -1,0 +1,185 @@
+//! A cell's counters, from either layout, and word of its out-of-memory kills.
+//!
+//! Every figure is an option: what a kernel does not count is unknown, not 0.
+
+use super::cgroup::Group;
+use super::error::{At, OsResult};
+use super::files;
+use crate::model::counters::Counters;
+use crate::model::facts::Layout;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
+
+/// The value of one key in a flat-keyed file (`key value` lines, cgroup-v2.rst).
+fn keyed(text: &str, key: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+fn number(dir: Option<&Path>, file: &str) -> Option<u64> {
+    files::text(&dir?.join(file)).ok()?.parse().ok()
+}
+
+fn contents(dir: Option<&Path>, file: &str) -> Option<String> {
+    files::text(&dir?.join(file)).ok()
+}
+
+/// Sums `rbytes=` and `wbytes=` over the devices of io.stat. No device at all means nothing was read or written.
+fn io_stat(text: &str) -> (u64, u64) {
+    let sum = |key: &str| text.split_ascii_whitespace().filter_map(|w| w.strip_prefix(key)?.parse::<u64>().ok()).sum();
+    (sum("rbytes="), sum("wbytes="))
+}
+
+/// The same of v1's blkio.throttle.io_service_bytes: `MAJ:MIN Read N` lines.
+fn io_service(text: &str, word: &str) -> u64 {
+    let of = |line: &str| {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        (words.next()? == word).then(|| words.next()?.parse::<u64>().ok())?
+    };
+    text.lines().filter_map(of).sum()
+}
+
+/// CPU time alone, for the poll that enforces `limits.cpu`.
+pub fn cpu_ns(group: &Group) -> Option<u64> {
+    match group.layout {
+        Layout::V2 => keyed(&contents(group.dir("cpu"), "cpu.stat")?, "usage_usec").map(|us| us * 1000),
+        Layout::V1 => number(group.dir("cpuacct"), "cpuacct.usage"),
+    }
+}
+
+/// Out-of-memory kills so far.
+pub fn oom_kills(group: &Group) -> Option<u64> {
+    match group.layout {
+        Layout::V2 => keyed(&contents(group.dir("memory"), "memory.events")?, "oom_kill"),
+        Layout::V1 => keyed(&contents(group.dir("memory"), "memory.oom_control")?, "oom_kill"),
+    }
+}
+
+/// Everything. `peak` is an open memory.peak that was reset at dispatch, where the kernel can do that (6.12).
+pub fn read(group: &Group, peak: Option<&mut File>) -> Counters {
+    match group.layout {
+        Layout::V2 => v2(group, peak),
+        Layout::V1 => v1(group),
+    }
+}
+
+fn v2(group: &Group, peak: Option<&mut File>) -> Counters {
+    let dir = group.dir("memory");
+    let cpu = contents(dir, "cpu.stat").unwrap_or_default();
+    let us = |key| keyed(&cpu, key).map(|us| us * 1000);
+    let io = contents(dir, "io.stat").map(|text| io_stat(&text));
+    let since_reset = peak.and_then(|file| {
+        let mut text = String::new();
+        file.rewind().and_then(|()| file.read_to_string(&mut text)).ok()?;
+        text.trim().parse().ok()
+    });
+    Counters {
+        cpu_ns: us("usage_usec"),
+        user_ns: us("user_usec"),
+        system_ns: us("system_usec"),
+        throttled_ns: us("throttled_usec"),
+        memory_now: number(dir, "memory.current"),
+        memory_peak: since_reset.or_else(|| number(dir, "memory.peak")),
+        oom_kills: oom_kills(group),
+        pids_peak: number(dir, "pids.peak"),
+        io_read: io.map(|io| io.0),
+        io_write: io.map(|io| io.1),
+    }
+}
+
+fn v1(group: &Group) -> Counters {
+    let (memory, acct) = (group.dir("memory"), group.dir("cpuacct"));
+    let io = contents(group.dir("blkio"), "blkio.throttle.io_service_bytes");
+    let cpu = contents(group.dir("cpu"), "cpu.stat");
+    Counters {
+        cpu_ns: number(acct, "cpuacct.usage"),
+        user_ns: number(acct, "cpuacct.usage_user"),
+        system_ns: number(acct, "cpuacct.usage_sys"),
+        throttled_ns: cpu.and_then(|text| keyed(&text, "throttled_time")),
+        memory_now: number(memory, "memory.usage_in_bytes"),
+        memory_peak: number(memory, "memory.max_usage_in_bytes"),
+        oom_kills: oom_kills(group),
+        pids_peak: number(group.dir("pids"), "pids.peak"),
+        io_read: io.as_ref().map(|text| io_service(text, "Read")),
+        io_write: io.as_ref().map(|text| io_service(text, "Write")),
+    }
+}
+
+/// Sets the memory peak back to now, where the kernel can. Keep the file open: on v2 the reset is its own (cgroup-v2.rst, memory.peak).
+pub fn reset_peak(group: &Group) -> Option<File> {
+    let dir = group.dir("memory")?;
+    let name = if group.layout == Layout::V2 { "memory.peak" } else { "memory.max_usage_in_bytes" };
+    let mut file = OpenOptions::new().read(true).write(true).open(dir.join(name)).ok()?;
+    file.write_all(b"0").ok()?;
+    Some(file)
+}
+
+/// Tells when the kernel has run out of memory in the cell.
+#[derive(Debug)]
+pub enum OomWatch {
+    /// memory.events: POLLPRI at each change, once it has been read.
+    Events(File),
+    /// v1: an eventfd that fires *before* the kill is counted.
+    Notified(EventFd, #[allow(dead_code)] File),
+}
+
+impl OomWatch {
+    /// # Errors
+    /// of opening the counter or registering for it.
+    pub fn new(group: &Group) -> OsResult<Self> {
+        let dir = group.dir("memory").unwrap_or(Path::new("/"));
+        match group.layout {
+            Layout::V2 => {
+                let path = dir.join("memory.events");
+                let mut watch = Self::Events(File::open(&path).at("open", &path)?);
+                watch.rearm();
+                Ok(watch)
+            }
+            Layout::V1 => {
+                let path = dir.join("memory.oom_control");
+                let control = File::open(&path).at("open", &path)?;
+                let event =
+                    EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).at("make an eventfd for", &path)?;
+                files::set(&dir.join("cgroup.event_control"), &format!("{} {}", event.as_fd().as_raw_fd(), control.as_raw_fd()))?;
+                Ok(Self::Notified(event, control))
+            }
+        }
+    }
+
+    /// To be called after each wake-up.
+    pub fn rearm(&mut self) {
+        match self {
+            Self::Events(file) => {
+                let mut text = String::new();
+                let _ = file.rewind().and_then(|()| file.read_to_string(&mut text));
+            }
+            Self::Notified(event, _) => {
+                let _ = event.read();
+            }
+        }
+    }
+
+    /// What to poll for.
+    pub fn source(&self) -> (BorrowedFd<'_>, super::watch::For) {
+        match self {
+            Self::Events(file) => (file.as_fd(), super::watch::For::Change),
+            Self::Notified(event, _) => (event.as_fd(), super::watch::For::Read),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_read_as_the_kernel_writes_them() {
+        assert_eq!(keyed("usage_usec 12\nuser_usec 3\n", "user_usec"), Some(3));
+        assert_eq!(keyed("oom 4\noom_kill 2\noom_group_kill 0\n", "oom_kill"), Some(2));
+        assert_eq!(keyed("a 1\n", "b"), None);
+        assert_eq!(io_stat("254:0 rbytes=10 wbytes=5 rios=1\n8:0 rbytes=1 wbytes=0\n"), (11, 5));
+        assert_eq!(io_service("254:0 Read 7\n254:0 Write 3\n254:0 Total 10\nTotal 10\n", "Read"), 7);
+    }
+}

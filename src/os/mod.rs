@@ -1,0 +1,17 @@
+//! Machines: one kernel facility a file. Roots come as arguments, so that a temporary directory is a kernel for tests.
+
+pub mod sys; // the only `unsafe`
+pub mod clock;
+pub mod error;
+pub mod files;
+pub mod lease;
+pub mod socket;
+pub mod pipe;
+pub mod signal;
+pub mod watch;
+pub mod process;
+pub mod cgroup;
+pub mod counters;
+pub mod mount;
+pub mod confine;
+pub mod probe;

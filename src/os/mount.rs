@@ -1,0 +1,105 @@
+//! Mounts of a run: all in a mount namespace of its own, so that none can outlive it.
+
+use super::error::{At, OsResult};
+use super::sys;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+/// Leaves the host's mount namespace for a private copy; mounts made from here on are seen by us and our children alone.
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN.
+pub fn private_namespace() -> OsResult<()> {
+    unshare(CloneFlags::CLONE_NEWNS).at("unshare", "the mount namespace")?;
+    let none: Option<&str> = None;
+    // Slave and not private: what the operator mounts later on the host still arrives, nothing goes the other way.
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none).at("make private", "/")
+}
+
+/// A read-only overlay of two directories, `top` over `bottom`; neither is ever written.
+///
+/// # Errors
+/// ENODEV without overlayfs; EINVAL where a directory cannot be a layer.
+pub fn overlay(top: &Path, bottom: &Path, target: &Path) -> OsResult<()> {
+    let quote = |p: &Path| p.to_string_lossy().replace('\\', "\\\\").replace(':', "\\:").replace(',', "\\,");
+    let options = format!("lowerdir={}:{}", quote(top), quote(bottom));
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("overlay"), target, Some("overlay"), flags, Some(options.as_str())).at("mount an overlay at", target)
+}
+
+/// How host ids look through an id-mapped mount: `inside` (on disk) appears as `outside`, for `count` ids.
+#[derive(Clone, Copy, Debug)]
+pub struct Ids {
+    pub inside: u32,
+    pub outside: u32,
+    pub count: u32,
+}
+
+/// Opens a host path to be mounted from, without following a symlink anywhere in it (CVE-2021-30465, CVE-2024-45310).
+///
+/// # Errors
+/// ELOOP where there is one.
+pub fn source(path: &Path) -> OsResult<File> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let root = File::open("/").at("open", "/")?;
+    openat2(root.as_fd(), path, how).map(File::from).at("open without following symlinks", path)
+}
+
+/// Mounts `source` at `target` with its owners mapped, so that a cell finds them as its own and the host keeps its own.
+/// Where the filesystem cannot be id-mapped the mount is plain; `Ok(false)` says so.
+///
+/// # Errors
+/// of the mount calls.
+pub fn stage(source: &File, target: &Path, uids: Ids, gids: Ids, read_only: bool) -> OsResult<bool> {
+    let userns = user_namespace(uids, gids).at("make a user namespace for", target)?;
+    let tree = sys::open_tree(source.as_fd()).at("clone the mount for", target)?;
+    // EINVAL: not this filesystem, or not on this kernel (mount_setattr(2)); EPERM: it is id-mapped already.
+    let mapped = sys::restrict_mount(tree.as_fd(), Some(userns.as_fd()), read_only).is_ok();
+    if !mapped {
+        sys::restrict_mount(tree.as_fd(), None, read_only).at("restrict the mount for", target)?;
+    }
+    sys::attach(tree.as_fd(), target).at("attach a mount at", target)?;
+    Ok(mapped)
+}
+
+/// Takes a mount of ours out of our namespace; whoever has cloned it keeps it.
+///
+/// # Errors
+/// EINVAL where nothing is mounted.
+pub fn detach(target: &Path) -> OsResult<()> {
+    umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).at("detach", target)
+}
+
+/// A user namespace without processes, as id-mapped mounts want one: a child enters it, and its map is written from here.
+fn user_namespace(uids: Ids, gids: Ids) -> io::Result<OwnedFd> {
+    let (mut ready, told) = io::pipe()?;
+    let (done, finish) = io::pipe()?;
+    let pid = match sys::fork()? {
+        sys::Fork::Child => {
+            drop((ready, finish));
+            let fine = unshare(CloneFlags::CLONE_NEWUSER).is_ok() && (&told).write_all(b"x").is_ok();
+            let _ = (&done).read(&mut [0u8]); // until the parent has what it wants, or is gone
+            sys::exit_now(i32::from(!fine))
+        }
+        sys::Fork::Parent(pid) => pid,
+    };
+    drop((told, done));
+    let made = (|| {
+        ready.read_exact(&mut [0u8])?;
+        let at = |file: &str| format!("/proc/{pid}/{file}");
+        let line = |ids: Ids| format!("{} {} {}\n", ids.inside, ids.outside, ids.count);
+        std::fs::write(at("uid_map"), line(uids))?;
+        std::fs::write(at("gid_map"), line(gids))?;
+        Ok(OwnedFd::from(File::open(at("ns/user"))?))
+    })();
+    drop(finish);
+    nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None)?;
+    made
+}

@@ -1,0 +1,195 @@
+//! Processes: our own children, held by pidfd, in groups of their own.
+
+use super::error::{At, OsResult};
+use super::sys;
+use super::watch::{self, For};
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// A process that we hold: as long as it is our child and we have not reaped it, its pid cannot be taken by another.
+#[derive(Debug)]
+pub struct Process {
+    pub pid: i32,
+    fd: OwnedFd,
+}
+
+impl Process {
+    /// Holds a process that is our child, or becomes it when its parent ends (we are its subreaper).
+    ///
+    /// # Errors
+    /// ESRCH where it is gone.
+    pub fn hold(pid: i32) -> io::Result<Self> {
+        Ok(Self { pid, fd: sys::pidfd_open(pid)? })
+    }
+
+    pub fn kill(&self) {
+        // ESRCH: it is dead already, which is what we want.
+        let _ = sys::pidfd_send_signal(self.fd.as_fd(), libc::SIGKILL);
+    }
+
+    /// # Errors
+    /// ESRCH where it is gone.
+    pub fn terminate(&self) -> io::Result<()> {
+        sys::pidfd_send_signal(self.fd.as_fd(), libc::SIGTERM)
+    }
+
+    /// Reaps it if it has ended.
+    ///
+    /// # Errors
+    /// other than "not (yet) our child".
+    pub fn ended(&self) -> io::Result<Option<End>> {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+        match waitid(Id::PIDFd(self.fd.as_fd()), flags) {
+            Ok(WaitStatus::StillAlive) => Ok(None),
+            Ok(WaitStatus::Exited(_, 0)) => Ok(Some(End::Well)),
+            Ok(_) => Ok(Some(End::Badly)),
+            // Not our child (any more): a pidfd becomes readable when its process has ended.
+            Err(nix::errno::Errno::ECHILD) => {
+                Ok((!watch::any(&[((), self.fd.as_fd(), For::Read)], Some(0))?.is_empty()).then_some(End::Unknown))
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Waits for its end until the deadline, and reaps it.
+    ///
+    /// # Errors
+    /// of poll and waitid.
+    pub fn wait(&self, deadline_ns: u64) -> io::Result<Option<End>> {
+        watch::any(&[((), self.fd.as_fd(), For::Read)], Some(deadline_ns))?;
+        self.ended()
+    }
+}
+
+/// How a process of ours ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Well,
+    Badly,
+    /// It was not our child.
+    Unknown,
+}
+
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// What a program is started with.
+#[derive(Debug)]
+pub struct Spawn<'a> {
+    pub program: &'a Path,
+    pub args: &'a [String],
+    /// Where its stdout and stderr go.
+    pub log: File,
+    /// What it finds at descriptor 3.
+    pub fd3: Option<OwnedFd>,
+    pub dir: &'a Path,
+}
+
+/// Starts a program with an empty environment but PATH, in a process group of its own.
+///
+/// # Errors
+/// ENOENT and the like of execve.
+pub fn spawn(s: Spawn<'_>) -> OsResult<Process> {
+    use std::os::unix::process::CommandExt;
+    #[allow(clippy::disallowed_methods)] // this is the one place
+    let mut command = Command::new(s.program);
+    let err = s.log.try_clone().at("duplicate", "the runtime's log")?;
+    command
+        .args(s.args)
+        .current_dir(s.dir)
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    command.stdin(Stdio::null()).stdout(s.log).stderr(err).process_group(0);
+    let _reserved = reserve(3)?;
+    if let Some(fd) = s.fd3 {
+        sys::hand_down(&mut command, fd, 3);
+    }
+    let child = command.spawn().at("start", s.program)?;
+    // Dropping std's Child neither kills nor waits; the pidfd is what we hold from here on.
+    let pid = child.id() as i32;
+    Process::hold(pid).at("hold", s.program)
+}
+
+/// Occupies every descriptor up to `number`, so that no file that is opened from now on gets it by chance.
+fn reserve(number: i32) -> OsResult<Vec<File>> {
+    use std::os::fd::AsRawFd;
+    let mut held = Vec::new();
+    loop {
+        let file = File::open("/dev/null").at("open", "/dev/null")?;
+        if file.as_raw_fd() > number {
+            return Ok(held);
+        }
+        held.push(file);
+    }
+}
+
+/// Ends a whole process group; none left is fine.
+pub fn kill_group(leader: i32) {
+    let _ = killpg(Pid::from_raw(leader), Signal::SIGKILL);
+}
+
+/// Runs a program to its end with its output captured, for at most `timeout_ns`; for `runc --version` and the like.
+///
+/// # Errors
+/// of starting it; TimedOut after the time, when its whole group has been killed.
+pub fn output(program: &Path, args: &[String], timeout_ns: u64) -> OsResult<(Vec<u8>, bool)> {
+    use std::io::{Read, Seek};
+    let name = nix::sys::memfd::memfd_create(c"output", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).at("make", "a memfd")?;
+    let mut log = File::from(name);
+    let child = spawn(Spawn { program, args, log: log.try_clone().at("duplicate", program)?, fd3: None, dir: Path::new("/") })?;
+    let deadline = super::clock::now_ns() + timeout_ns;
+    let ended = watch::any(&[((), child.as_fd(), For::Read)], Some(deadline)).at("wait for", program)?;
+    if ended.is_empty() {
+        kill_group(child.pid);
+        return Err(io::Error::from(io::ErrorKind::TimedOut)).at("wait for", program);
+    }
+    let status = waitid(Id::PIDFd(child.as_fd()), WaitPidFlag::WEXITED).at("wait for", program)?;
+    let mut bytes = Vec::new();
+    log.rewind().and_then(|()| log.take(1 << 20).read_to_end(&mut bytes)).at("read the output of", program)?;
+    Ok((bytes, matches!(status, WaitStatus::Exited(_, 0))))
+}
+
+/// The start time of a process in clock ticks since boot (field 22 of /proc/PID/stat, proc_pid_stat(5)).
+pub fn start_ticks(proc_root: &Path, pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(proc_root.join(pid.to_string()).join("stat")).ok()?;
+    // The name in field 2 may hold blanks and parentheses: count from its last one.
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// Makes this process the parent of whatever its descendants leave behind.
+///
+/// # Errors
+/// none on kernels since 3.4.
+pub fn become_subreaper() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_child_subreaper(true)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_hangs_is_ended() {
+        let sh = Path::new("/bin/sh");
+        let (out, fine) = output(sh, &["-c".into(), "echo hi; echo no >&2".into()], 5_000_000_000).expect("runs");
+        assert_eq!((out.as_slice(), fine), (b"hi\nno\n".as_slice(), true));
+        let hang = output(sh, &["-c".into(), "sleep 60".into()], 50_000_000).expect_err("hangs");
+        assert_eq!(hang.source.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn our_own_start_time_can_be_read() {
+        let me = std::process::id() as i32;
+        assert!(start_ticks(Path::new("/proc"), me).is_some_and(|t| t > 0));
+        assert_eq!(start_ticks(Path::new("/proc"), i32::MAX), None);
+    }
+}

@@ -1,0 +1,160 @@
+//! SOCK_SEQPACKET sockets of the Unix domain: packets with descriptors, and an end that is noticed.
+
+use super::error::{At, OsError, OsResult};
+use super::sys;
+use nix::sys::socket::{
+    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, connect, listen, sendmsg,
+    setsockopt, socket, sockopt,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
+
+/// One end of a connection.
+#[derive(Debug)]
+pub struct Peer(OwnedFd);
+
+/// A packet as it came.
+#[derive(Debug)]
+pub struct Packet<T> {
+    pub message: T,
+    pub fds: Vec<OwnedFd>,
+    /// The sender, if the socket asks for credentials.
+    pub pid: Option<i32>,
+}
+
+fn fresh() -> nix::Result<OwnedFd> {
+    socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)
+}
+
+/// An address below an open directory: however long the directory's own path is, it fits into `sun_path` (108 bytes, unix(7)).
+fn address(dir: &File, name: &str) -> nix::Result<UnixAddr> {
+    UnixAddr::new(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd()).as_str())
+}
+
+/// Binds and listens at `dir/name`. Connections may be made at once; they wait in the backlog.
+///
+/// # Errors
+/// of socket, bind, listen.
+pub fn listen_at(dir: &Path, name: &str) -> OsResult<OwnedFd> {
+    let open = File::open(dir).at("open", dir)?;
+    let made = fresh().and_then(|s| {
+        bind(s.as_raw_fd(), &address(&open, name)?)?;
+        listen(&s, Backlog::new(1)?)?;
+        Ok(s)
+    });
+    made.at("listen on a socket in", dir)
+}
+
+/// Connects to `dir/name`, asking for the credentials of who sends.
+///
+/// # Errors
+/// ECONNREFUSED where nobody holds the listening end any more.
+pub fn connect_to(dir: &Path, name: &str) -> OsResult<Peer> {
+    let open = File::open(dir).at("open", dir)?;
+    let made = fresh().and_then(|s| {
+        setsockopt(&s, sockopt::PassCred, &true)?;
+        connect(s.as_raw_fd(), &address(&open, name)?)?;
+        Ok(s)
+    });
+    made.map(Peer).at("connect to the socket in", dir)
+}
+
+/// The next connection, close-on-exec.
+///
+/// # Errors
+/// of accept.
+pub fn accept(listener: BorrowedFd<'_>) -> io::Result<Peer> {
+    let raw: RawFd = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
+    sys::owned(raw).map(Peer)
+}
+
+impl Peer {
+    /// Sends one packet; waits for room.
+    ///
+    /// # Errors
+    /// EPIPE where the other end is gone.
+    pub fn send<T: Serialize>(&self, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let bytes = postcard::to_stdvec(message).map_err(io::Error::other)?;
+        let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
+        loop {
+            match sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(&bytes)], control, MsgFlags::MSG_NOSIGNAL, None) {
+                Err(nix::errno::Errno::EINTR) => {}
+                other => return other.map(drop).map_err(io::Error::from),
+            }
+        }
+    }
+
+    /// The next packet; `None` when the other end is gone. Waits for one unless `now`, which answers WouldBlock.
+    ///
+    /// # Errors
+    /// InvalidData for a packet that is too large or makes no sense.
+    pub fn receive<T: DeserializeOwned>(&self, now: bool) -> io::Result<Option<Packet<T>>> {
+        let mut buf = vec![0u8; crate::model::wire::PACKET];
+        let flags = if now { libc::MSG_DONTWAIT } else { 0 };
+        let (n, fds, pid) = loop {
+            match sys::receive(self.0.as_fd(), &mut buf, flags) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.raw_os_error() == Some(libc::ECONNRESET) => return Ok(None),
+                other => break other?,
+            }
+        };
+        if n == 0 {
+            return Ok(None);
+        }
+        let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
+        let bytes = buf.get(..n).ok_or_else(|| invalid(format!("a packet of {n} bytes")))?;
+        let message = postcard::from_bytes(bytes).map_err(|e| invalid(e.to_string()))?;
+        Ok(Some(Packet { message, fds, pid }))
+    }
+}
+
+impl AsFd for Peer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// For callers that report by place.
+pub fn on_socket(e: io::Error) -> OsError {
+    OsError { doing: "talk to init over", on: "the cell's socket".into(), source: e }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::wire::{Order, Report};
+
+    #[test]
+    fn packets_carry_descriptors_and_the_end_is_noticed() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let listener = listen_at(dir.path(), "s").expect("listens");
+        let ours = connect_to(dir.path(), "s").expect("connects before anyone accepts");
+        let theirs = accept(listener.as_fd()).expect("accepts");
+        let (r, w) = nix::unistd::pipe().expect("pipe");
+        ours.send(&Order::Dispatch, &[r.as_fd()]).expect("sent");
+        let packet: Packet<Order> = theirs.receive(false).expect("received").expect("not the end");
+        assert_eq!((packet.message, packet.fds.len()), (Order::Dispatch, 1));
+        nix::unistd::write(&w, b"x").expect("write");
+        let mut buf = [0u8; 2];
+        assert_eq!(nix::unistd::read(&packet.fds[0], &mut buf).expect("read"), 1);
+        theirs.send(&Report::Hello, &[]).expect("sent");
+        let hello: Packet<Report> = ours.receive(false).expect("received").expect("not the end");
+        assert_eq!(hello.pid, Some(std::process::id() as i32));
+        drop(theirs);
+        assert!(ours.receive::<Report>(false).expect("no error").is_none());
+    }
+
+    #[test]
+    fn nonsense_is_an_error_and_not_a_panic() {
+        let (a, b) =
+            nix::sys::socket::socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::empty()).expect("pair");
+        nix::unistd::write(&a, &[0xff; 100]).expect("write");
+        assert!(Peer(b).receive::<Report>(true).is_err());
+    }
+}

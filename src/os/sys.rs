@@ -1,0 +1,206 @@
+//! The only `unsafe` of the house. Each block argues why it is sound; everything leaves here as an owned, safe value.
+#![allow(unsafe_code)]
+
+use nix::libc;
+use std::ffi::CString;
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+
+fn cvt(ret: libc::c_long) -> io::Result<libc::c_long> {
+    if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(ret) }
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+/// Which side of a fork we are on.
+pub enum Fork {
+    Child,
+    Parent(libc::pid_t),
+}
+
+/// fork(2). The child must only call what is safe after a fork: in a process with one thread that is everything,
+/// otherwise async-signal-safe functions alone.
+pub fn fork() -> io::Result<Fork> {
+    // SAFETY: fork itself touches no memory of ours; both callers keep to the rule above (init has one thread, the primer
+    // and the user-namespace holder make system calls on values prepared before).
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent(pid)),
+    }
+}
+
+/// Ends this process at once, without destructors or buffers: for children of [`fork`].
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit takes an integer and does not return.
+    unsafe { libc::_exit(code) }
+}
+
+/// pidfd_open(2).
+pub fn pidfd_open(pid: libc::pid_t) -> io::Result<OwnedFd> {
+    // SAFETY: takes two integers by value and touches no memory of ours.
+    let raw = cvt(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    // SAFETY: the kernel has just made this descriptor and nobody else knows its number; a descriptor always fits in c_int.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw as RawFd) })
+}
+
+/// pidfd_send_signal(2).
+pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: libc::c_int) -> io::Result<()> {
+    let none = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: a null siginfo means "as kill(2) would"; the other arguments are integers, the descriptor is alive.
+    cvt(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, none, 0) }).map(drop)
+}
+
+/// Takes over a descriptor that this process inherited at a known number (the runtime's `--preserve-fds`).
+///
+/// # Errors
+/// EBADF where there is none.
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD takes and returns integers.
+    cvt(libc::c_long::from(unsafe { libc::fcntl(number, libc::F_GETFD) }))?;
+    // SAFETY: the descriptor is open, and init calls this once for it at its very start, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Owns a descriptor that a call has just returned as a bare number.
+///
+/// # Errors
+/// EBADF where it is not open.
+pub fn owned(fresh: RawFd) -> io::Result<OwnedFd> {
+    inherited(fresh)
+}
+
+/// close_range(2) from `first` to the last.
+pub fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: only called in the child that is about to execute, which uses no descriptor above `first` any more.
+    cvt(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
+}
+
+/// Marks all descriptors from `first` on close-on-exec, so that none is inherited beyond those handed down on purpose.
+pub fn cloexec_from(first: u32) -> io::Result<()> {
+    const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
+    // SAFETY: takes integers; sets a flag and closes nothing.
+    cvt(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) }).map(drop)
+}
+
+/// dup2(2) onto a standard stream of the child that is about to execute.
+pub fn place(fd: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
+    // SAFETY: takes two integers; whoever owned `number` before is a standard stream, which Rust never closes by itself.
+    cvt(libc::c_long::from(unsafe { libc::dup2(fd.as_raw_fd(), number) })).map(drop)
+}
+
+/// Has the command find `fd` at descriptor `number`, which must be in use in this process (see `os::process::reserve`).
+pub fn hand_down(command: &mut std::process::Command, fd: OwnedFd, number: RawFd) {
+    let place = move || {
+        if fd.as_raw_fd() == number {
+            // SAFETY: F_SETFD takes integers; clears close-on-exec, which dup2 onto itself would not.
+            return cvt(libc::c_long::from(unsafe { libc::fcntl(number, libc::F_SETFD, 0) })).map(drop);
+        }
+        // SAFETY: takes two integers. `reserve` keeps `number` occupied in the parent, so none of std's own descriptors
+        // for this child (its exec-failure pipe) can sit there.
+        cvt(libc::c_long::from(unsafe { libc::dup2(fd.as_raw_fd(), number) })).map(drop)
+    };
+    // SAFETY: the closure runs after fork and makes one async-signal-safe system call on integers it owns.
+    unsafe { command.pre_exec(place) };
+}
+
+/// Default dispositions for signals that Rust's runtime or a caller had ignored: an ignored SIGPIPE would be inherited.
+pub fn default_signals() {
+    for number in 1..32 {
+        // SAFETY: SIG_DFL installs no handler; KILL and STOP answer EINVAL, which is as good.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+}
+
+/// The clone of the mount that `place` lies in, detached and with `place` as its root: open_tree(2) with OPEN_TREE_CLONE.
+pub fn open_tree(place: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as libc::c_uint;
+    // SAFETY: the path is an empty C string, the descriptor is alive, the rest are integers.
+    let raw = cvt(unsafe { libc::syscall(libc::SYS_open_tree, place.as_raw_fd(), c"".as_ptr(), flags) })?;
+    // SAFETY: freshly made by the kernel for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw as RawFd) })
+}
+
+/// mount_setattr(2) on a detached mount: no set-uid, no devices; read-only and id-mapped by a user namespace if wanted.
+pub fn restrict_mount(tree: BorrowedFd<'_>, userns: Option<BorrowedFd<'_>>, read_only: bool) -> io::Result<()> {
+    let read_only = if read_only { libc::MOUNT_ATTR_RDONLY } else { 0 };
+    let idmap = if userns.is_some() { libc::MOUNT_ATTR_IDMAP } else { 0 };
+    let attr = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | read_only | idmap,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: userns.map_or(0, |fd| fd.as_raw_fd() as u64),
+    };
+    let flags = libc::AT_EMPTY_PATH;
+    // SAFETY: the path is an empty C string, `attr` lives through the call and its true size is passed.
+    cvt(unsafe {
+        libc::syscall(libc::SYS_mount_setattr, tree.as_raw_fd(), c"".as_ptr(), flags, &attr, size_of::<libc::mount_attr>())
+    })
+    .map(drop)
+}
+
+/// move_mount(2): attaches a detached mount.
+pub fn attach(tree: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
+    const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
+    let target = c_path(target)?;
+    // SAFETY: both paths are NUL-terminated and live through the call.
+    let ret = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            target.as_ptr(),
+            MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    };
+    cvt(ret).map(drop)
+}
+
+/// The Landlock ABI of the running kernel; `None` without Landlock (landlock_create_ruleset(2)).
+pub fn landlock_abi() -> Option<u32> {
+    const VERSION: libc::c_uint = 1;
+    let none = std::ptr::null::<libc::c_void>();
+    // SAFETY: with the VERSION flag a null attribute of size 0 is what the call expects.
+    let abi = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0, VERSION) };
+    u32::try_from(abi).ok().filter(|abi| *abi > 0)
+}
+
+/// recvmsg(2) of one packet with its descriptors, all close-on-exec. Returns the packet's true length, which is above
+/// `buf.len()` if it did not fit, and the sender's pid as this pid namespace sees it.
+pub fn receive(
+    socket: BorrowedFd<'_>,
+    buf: &mut [u8],
+    flags: libc::c_int,
+) -> io::Result<(usize, Vec<OwnedFd>, Option<libc::pid_t>)> {
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg};
+    let mut iov = [IoSliceMut::new(buf)];
+    let mut space = nix::cmsg_space!([RawFd; 8], UnixCredentials);
+    let flags = MsgFlags::from_bits_truncate(flags) | MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_TRUNC;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut space), flags)?;
+    let (mut fds, mut pid) = (Vec::new(), None);
+    for control in message.cmsgs()? {
+        match control {
+            // SAFETY: the kernel has just installed these descriptors for this message; nobody else owns them.
+            ControlMessageOwned::ScmRights(raw) => fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })),
+            ControlMessageOwned::ScmCredentials(who) => pid = Some(who.pid()),
+            _ => {}
+        }
+    }
+    Ok((message.bytes, fds, pid))
+}
+
+/// Value of an extended attribute, or `None` where there is none (getxattr(2)).
+pub fn xattr(path: &Path, name: &std::ffi::CStr) -> Option<Vec<u8>> {
+    let path = c_path(path).ok()?;
+    let mut value = vec![0u8; 64];
+    // SAFETY: both strings are NUL-terminated; the kernel writes at most `value.len()` bytes into `value`.
+    let n = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    value.truncate(usize::try_from(n).ok()?);
+    Some(value)
+}

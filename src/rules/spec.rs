@@ -1,0 +1,218 @@
+//! Plan -> OCI runtime configuration (<https://github.com/opencontainers/runtime-spec>), over the baseline that lies as data
+//! in `bundles/baseline/config.json`.
+//!
+//! Two renderings of one plan: [`cell`] starts init, which waits for its job, and leaves the limits to be written at dispatch;
+//! [`standalone`] has the program in init's place and all limits inside, for any OCI runtime by hand.
+
+use crate::model::fault::Fault;
+use crate::model::job::Network;
+use crate::model::limits::{Limits, Rlimit};
+use crate::model::plan::{Plan, PlannedMount, Root, Shape};
+use crate::model::policy::IDS_PER_CELL;
+use oci_spec::OciSpecError;
+use oci_spec::runtime::{
+    LinuxBlockIoBuilder, LinuxCpuBuilder, LinuxIdMappingBuilder, LinuxMemoryBuilder, LinuxNamespaceType, LinuxPidsBuilder,
+    LinuxResources, LinuxThrottleDeviceBuilder, Mount, MountBuilder, PosixRlimitBuilder, PosixRlimitType, RootBuilder, Spec,
+    UserBuilder,
+};
+use std::collections::BTreeMap;
+
+/// The configuration that all cells share; data, so that an auditor reads it without reading Rust.
+const BASELINE: &str = include_str!("../../bundles/baseline/config.json");
+
+/// Where init lies inside the cell. Below /dev, a tmpfs of the cell's own, so that no image is ever modified.
+pub const INIT: &str = "/dev/.runcell/init";
+
+/// What is known only once a run has its place on the host.
+#[derive(Clone, Debug)]
+pub struct Place<'a> {
+    /// The first of the cell's 65,536 host ids.
+    pub first_id: u32,
+    /// Relative to each cgroup mount, such as `/runcell/01J…`.
+    pub cgroup: &'a str,
+    /// The root filesystem, absolute or relative to the bundle.
+    pub rootfs: &'a str,
+    /// runcell's own binary on the host.
+    pub init: &'a str,
+    /// Where the sources of bind mounts are to be taken from instead, by source: id-mapped copies in our mount namespace.
+    pub staged: BTreeMap<String, String>,
+    /// A host directory to be bound at /sandbox in place of its tmpfs (standalone bundles with files).
+    pub sandbox: Option<&'a str>,
+}
+
+/// What makes a fault of the baseline ours.
+fn ours(e: impl std::fmt::Display) -> Fault {
+    Fault::ours("bundle:baseline", format!("the baseline configuration cannot be used: {e}"))
+}
+
+/// The configuration of a waiting cell.
+///
+/// # Errors
+/// exit 4 if the baseline is broken.
+pub fn cell(shape: &Shape, place: &Place<'_>) -> Result<Spec, Fault> {
+    let mut spec = common(shape, place)?;
+    let bind = bind(place.init, INIT, &["ro", "nosuid", "nodev"]).map_err(ours)?;
+    let mounts = spec.mounts_mut().get_or_insert_with(Vec::new);
+    let after_dev = mounts.iter().position(|m| m.destination().as_os_str() == "/dev").map_or(0, |at| at + 1);
+    // After the /dev tmpfs, else that would hide it (measured).
+    mounts.insert(after_dev, bind);
+    if let Some(process) = spec.process_mut() {
+        process.set_args(Some(vec![INIT.to_owned(), "init".to_owned()]));
+        process.set_oom_score_adj(Some(0));
+    }
+    Ok(spec)
+}
+
+/// The configuration of the job itself, for a runtime that nobody supervises.
+///
+/// # Errors
+/// exit 4 if the baseline is broken.
+pub fn standalone(plan: &Plan, place: &Place<'_>, devices: &BTreeMap<String, String>) -> Result<Spec, Fault> {
+    let mut spec = common(&plan.shape, place)?;
+    if let Some(process) = spec.process_mut() {
+        process.set_args(Some(plan.fill.argv.clone()));
+        process.set_env(Some(plan.fill.env.clone()));
+        process.set_cwd(plan.fill.cwd.as_str().into());
+        let rlimit = |(name, value): &(Rlimit, u64)| {
+            PosixRlimitBuilder::default().typ(oci_rlimit(*name)).hard(*value).soft(*value).build()
+        };
+        process.set_rlimits(Some(plan.fill.rlimits.iter().map(rlimit).collect::<Result<_, _>>().map_err(ours)?));
+    }
+    let resources = spec.linux_mut().as_mut().map(|l| l.resources_mut().get_or_insert_with(LinuxResources::default));
+    if let Some(resources) = resources {
+        limit(resources, &plan.limits, devices).map_err(ours)?;
+    }
+    Ok(spec)
+}
+
+fn common(shape: &Shape, place: &Place<'_>) -> Result<Spec, Fault> {
+    let mut spec: Spec = serde_json::from_str(BASELINE).map_err(ours)?;
+    build(&mut spec, shape, place).map_err(ours)?;
+    Ok(spec)
+}
+
+fn build(spec: &mut Spec, shape: &Shape, place: &Place<'_>) -> Result<(), OciSpecError> {
+    spec.set_root(Some(RootBuilder::default().path(place.rootfs).readonly(true).build()?));
+    let mut mounts: Vec<Mount> = Vec::new();
+    if let Root::Skeleton { binds, .. } = &shape.root {
+        for (source, target) in binds {
+            mounts.push(bind(source, target, &["ro", "nosuid", "nodev"])?);
+        }
+    }
+    mounts.append(spec.mounts_mut().get_or_insert_with(Vec::new));
+    mounts.push(tmpfs("/dev/shm", shape.shm_bytes, shape.inodes, "1777", shape, true)?);
+    let replaced = |target: &str| shape.mounts.iter().any(|m| target_of(m) == target);
+    match place.sandbox {
+        Some(dir) => mounts.push(bind(dir, "/sandbox", &["rw", "nosuid", "nodev"])?),
+        None if replaced("/sandbox") => {}
+        None => mounts.push(tmpfs("/sandbox", shape.sandbox_bytes, shape.inodes, "0755", shape, false)?),
+    }
+    if !replaced("/tmp") {
+        mounts.push(tmpfs("/tmp", shape.sandbox_bytes, shape.inodes, "1777", shape, false)?);
+    }
+    for mount in &shape.mounts {
+        mounts.push(match mount {
+            PlannedMount::Tmpfs { target, bytes, inodes } => tmpfs(target.as_str(), *bytes, *inodes, "0755", shape, false)?,
+            PlannedMount::Bind { source, target, writable } => {
+                let from = place.staged.get(source.as_str()).map_or(source.as_str(), String::as_str);
+                bind(from, target.as_str(), &[if *writable { "rw" } else { "ro" }, "nosuid", "nodev"])?
+            }
+        });
+    }
+    spec.set_mounts(Some(mounts));
+    if let Some(process) = spec.process_mut() {
+        process.set_user(UserBuilder::default().uid(shape.user.uid).gid(shape.user.gid).build()?);
+    }
+    if let Some(linux) = spec.linux_mut() {
+        let ids = LinuxIdMappingBuilder::default().container_id(0u32).host_id(place.first_id).size(IDS_PER_CELL).build()?;
+        linux.set_uid_mappings(Some(vec![ids]));
+        linux.set_gid_mappings(Some(vec![ids]));
+        linux.set_cgroups_path(Some(place.cgroup.into()));
+        if shape.network == Network::Host
+            && let Some(namespaces) = linux.namespaces_mut()
+        {
+            namespaces.retain(|n| n.typ() != LinuxNamespaceType::Network);
+        }
+    }
+    Ok(())
+}
+
+fn target_of(mount: &PlannedMount) -> &str {
+    match mount {
+        PlannedMount::Tmpfs { target, .. } | PlannedMount::Bind { target, .. } => target.as_str(),
+    }
+}
+
+fn bind(source: &str, target: &str, options: &[&str]) -> Result<Mount, OciSpecError> {
+    let all: Vec<String> = ["bind"].iter().chain(options).map(|o| (*o).to_owned()).collect();
+    MountBuilder::default().destination(target).typ("bind").source(source).options(all).build()
+}
+
+fn tmpfs(target: &str, bytes: u64, inodes: u64, mode: &str, shape: &Shape, noexec: bool) -> Result<Mount, OciSpecError> {
+    let mut options: Vec<String> = ["nosuid", "nodev"].map(str::to_owned).into();
+    options.extend(noexec.then(|| "noexec".to_owned()));
+    options.extend([format!("mode={mode}"), format!("size={bytes}"), format!("nr_inodes={inodes}")]);
+    options.extend([format!("uid={}", shape.user.uid), format!("gid={}", shape.user.gid)]);
+    MountBuilder::default().destination(target).typ("tmpfs").source("tmpfs").options(options).build()
+}
+
+fn limit(resources: &mut LinuxResources, limits: &Limits, devices: &BTreeMap<String, String>) -> Result<(), OciSpecError> {
+    let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let memory = signed(limits.memory.0);
+    resources.set_memory(Some(
+        LinuxMemoryBuilder::default().limit(memory).swap(memory.saturating_add(signed(limits.swap.0))).build()?,
+    ));
+    resources.set_pids(Some(LinuxPidsBuilder::default().limit(signed(limits.pids)).build()?));
+    if limits.cpus.is_some() || limits.cpu_weight.is_some() || limits.cpuset.is_some() {
+        let mut cpu = LinuxCpuBuilder::default();
+        if let Some(cpus) = limits.cpus {
+            cpu = cpu.period(100_000u64).quota((cpus * 100_000.0) as i64);
+        }
+        if let Some(weight) = limits.cpu_weight {
+            cpu = cpu.shares((weight * 1024 / 100).max(2));
+        }
+        if let Some(cores) = &limits.cpuset {
+            cpu = cpu.cpus(cores.clone());
+        }
+        resources.set_cpu(Some(cpu.build()?));
+    }
+    if !limits.io.is_empty() {
+        resources.set_block_io(Some(block_io(limits, devices)?));
+    }
+    Ok(())
+}
+
+fn block_io(limits: &Limits, devices: &BTreeMap<String, String>) -> Result<oci_spec::runtime::LinuxBlockIo, OciSpecError> {
+    let rates = |of: fn(&crate::model::limits::IoLimit) -> Option<u64>| {
+        let one = |io: &crate::model::limits::IoLimit| {
+            let number = devices.get(io.device.as_str())?;
+            let (major, minor) = number.split_once(':')?;
+            Some((major.parse::<i64>().ok()?, minor.parse::<i64>().ok()?, of(io)?))
+        };
+        let build = |(major, minor, rate)| LinuxThrottleDeviceBuilder::default().major(major).minor(minor).rate(rate).build();
+        limits.io.iter().filter_map(one).map(build).collect::<Result<Vec<_>, _>>()
+    };
+    LinuxBlockIoBuilder::default()
+        .throttle_read_bps_device(rates(|io| io.rbps.map(|b| b.0))?)
+        .throttle_write_bps_device(rates(|io| io.wbps.map(|b| b.0))?)
+        .throttle_read_iops_device(rates(|io| io.riops)?)
+        .throttle_write_iops_device(rates(|io| io.wiops)?)
+        .build()
+}
+
+fn oci_rlimit(name: Rlimit) -> PosixRlimitType {
+    match name {
+        Rlimit::Core => PosixRlimitType::RlimitCore,
+        Rlimit::Data => PosixRlimitType::RlimitData,
+        Rlimit::As => PosixRlimitType::RlimitAs,
+        Rlimit::Memlock => PosixRlimitType::RlimitMemlock,
+        Rlimit::Msgqueue => PosixRlimitType::RlimitMsgqueue,
+        Rlimit::Sigpending => PosixRlimitType::RlimitSigpending,
+        Rlimit::Rtprio => PosixRlimitType::RlimitRtprio,
+        Rlimit::Nice => PosixRlimitType::RlimitNice,
+        Rlimit::Locks => PosixRlimitType::RlimitLocks,
+        Rlimit::Fsize => PosixRlimitType::RlimitFsize,
+        Rlimit::Nofile => PosixRlimitType::RlimitNofile,
+        Rlimit::Stack => PosixRlimitType::RlimitStack,
+    }
+}

@@ -1,0 +1,76 @@
+//! The OCI command line: one method a verb.
+//!
+//! Never the foreground `run` or `exec`: runc 1.3.0–1.3.5 and 1.4.0–1.4.1 can hang when the program exits at once
+//! (opencontainers/runc#5208). `run --detach` is one process and leaves the waiting to us.
+
+use super::quirks::{self, Quirks};
+use super::version::{self, Version};
+use crate::os::error::{At, OsResult};
+use crate::os::process::{self, Process, Spawn};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// Where system administrators' programs are.
+const DIRECTORIES: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// A runtime's binary, known by name and version.
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    pub binary: PathBuf,
+    pub version: Version,
+    pub quirks: Quirks,
+}
+
+/// What a start needs.
+#[derive(Debug)]
+pub struct Start<'a> {
+    pub id: &'a str,
+    /// The runtime's own state (`--root`).
+    pub state: &'a Path,
+    pub bundle: &'a Path,
+    pub log: &'a Path,
+    pub console: &'a Path,
+    /// Descriptor 3 of the container.
+    pub socket: OwnedFd,
+}
+
+/// The absolute path of a runtime named by path or by name; the caller's PATH is not consulted.
+pub fn find(name: &str) -> Option<PathBuf> {
+    match Path::new(name) {
+        path if path.is_absolute() => path.is_file().then(|| path.to_owned()),
+        _ if name.contains('/') => None,
+        _ => DIRECTORIES.iter().map(|dir| Path::new(dir).join(name)).find(|path| path.is_file()),
+    }
+}
+
+impl Runtime {
+    /// # Errors
+    /// of asking the binary for its version.
+    pub fn new(binary: PathBuf, remembered: impl Fn(&str) -> PathBuf) -> OsResult<Self> {
+        let version = version::of(&binary, remembered)?;
+        let quirks = quirks::of(&version.name);
+        Ok(Self { binary, version, quirks })
+    }
+
+    /// Starts the bundle's container in the background; the process that is returned ends when it is up or has failed.
+    ///
+    /// # Errors
+    /// where not even the runtime could be started.
+    pub fn start(&self, s: Start<'_>) -> OsResult<Process> {
+        let path = |p: &Path| p.to_string_lossy().into_owned();
+        let mut args: Vec<String> = self.quirks.flags.iter().map(|f| (*f).to_owned()).collect();
+        args.extend([
+            "--root".to_owned(),
+            path(s.state),
+            "--log".to_owned(),
+            path(s.log),
+            "--log-format".to_owned(),
+            "json".to_owned(),
+        ]);
+        args.extend(["run", "--detach", "--preserve-fds", "1", "--bundle"].map(str::to_owned));
+        args.extend([path(s.bundle), s.id.to_owned()]);
+        let log = File::create(s.console).at("create", s.console)?;
+        process::spawn(Spawn { program: &self.binary, args: &args, log, fd3: Some(s.socket), dir: s.bundle })
+    }
+}

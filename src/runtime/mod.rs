@@ -1,0 +1,6 @@
+//! Drivers: whoever speaks the OCI command line. They differ by a row of quirks.
+
+pub mod driver;
+pub mod log;
+pub mod quirks;
+pub mod version;

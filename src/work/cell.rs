@@ -1,0 +1,274 @@
+//! One living single-use container. Its states are types: it is created once, dispatched to once, and used up.
+
+use super::prepare;
+use super::{demolish, faults, order};
+use crate::model::counters::Counters;
+use crate::model::fault::Fault;
+use crate::model::limits::Limits;
+use crate::model::plan::{CgroupWrite, Fill, Shape};
+use crate::model::wire::{Order, Report};
+use crate::os::cgroup::Group;
+use crate::os::counters::{self, OomWatch};
+use crate::os::error::OsError;
+use crate::os::process::{self, End, Process};
+use crate::os::signal::Signals;
+use crate::os::socket::{self, Packet, Peer};
+use crate::os::watch::{self, For};
+use crate::os::{clock, confine, files};
+use crate::rules::spec::{self, Place};
+use crate::runtime::driver::{Runtime, Start};
+use crate::runtime::log;
+use crate::store::home::{Home, RunDir};
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+/// What every state of a cell has.
+#[derive(Debug)]
+pub struct Cell<S> {
+    pub run: RunDir,
+    pub group: Group,
+    pub state: S,
+    runtime: Process,
+    /// Ends whatever lives should we leave early, by error or panic.
+    guard: Guard,
+}
+
+/// Init runs and waits for its job.
+#[derive(Debug)]
+pub struct Waiting {
+    pub peer: Peer,
+    pub init: Process,
+}
+
+/// The job is under way.
+#[derive(Debug)]
+pub struct Running {
+    pub peer: Peer,
+    pub init: Process,
+    pub oom: Option<OomWatch>,
+    pub base: Counters,
+    pub peak: Option<File>,
+}
+
+/// Kills the cell when dropped armed.
+#[derive(Debug)]
+struct Guard {
+    group: Group,
+    runtime: i32,
+    armed: bool,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if self.armed {
+            process::kill_group(self.runtime);
+            // Whatever fails here is left to gc, which finds it by the run's record.
+            let _ = demolish::empty(&self.group);
+        }
+    }
+}
+
+/// Where a new cell comes from.
+#[derive(Debug)]
+pub struct Site<'a> {
+    pub home: &'a Home,
+    pub run: &'a RunDir,
+    pub group: Group,
+    /// Relative to each cgroup mount.
+    pub cgroup: &'a str,
+    pub runtime: &'a Runtime,
+    pub first_id: u32,
+    pub setup_deadline: u64,
+}
+
+/// Why there is no cell.
+#[derive(Debug)]
+pub enum NoCell {
+    Fault(Fault),
+    /// A signal came first.
+    Cancelled,
+}
+
+impl From<Fault> for NoCell {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<OsError> for NoCell {
+    fn from(e: OsError) -> Self {
+        Self::Fault(faults::ours(&e))
+    }
+}
+
+impl Cell<Waiting> {
+    /// Creates a cell and waits until its init says hello.
+    ///
+    /// # Errors
+    /// of preparation, of the runtime (with its own words), of the set-up deadline; or cancellation. Nothing is left then.
+    pub fn create(site: Site<'_>, shape: &Shape, signals: &Signals) -> Result<Self, NoCell> {
+        let Site { home, run, group, cgroup, runtime, first_id, setup_deadline } = site;
+        let mut staged = prepare::root(run, shape, first_id)?;
+        let init =
+            std::env::current_exe().map_err(|e| Fault::ours("internal", format!("our own binary cannot be found: {e}")))?;
+        let (rootfs, init) = (run.rootfs(), init.to_string_lossy());
+        let place = Place {
+            first_id,
+            cgroup,
+            rootfs: &rootfs.to_string_lossy(),
+            init: &init,
+            staged: std::mem::take(&mut staged.sources),
+            sandbox: None,
+        };
+        prepare::config(&run.bundle(), &spec::cell(shape, &place)?)?;
+        let listener = socket::listen_at(run.path(), RunDir::SOCKET)?;
+        let peer = socket::connect_to(run.path(), RunDir::SOCKET)?;
+        let (log, console) = (run.log(), run.console());
+        let process = runtime.start(Start {
+            id: run.id.as_str(),
+            state: &home.runtimes(),
+            bundle: &run.bundle(),
+            log: &log,
+            console: &console,
+            socket: listener,
+        })?;
+        let guard = Guard { group: group.clone(), runtime: process.pid, armed: true };
+        let init = hello(&peer, &process, run, signals, setup_deadline)?;
+        staged.detach()?;
+        Ok(Self { run: run.clone(), group, state: Waiting { peer, init }, runtime: process, guard })
+    }
+
+    /// Writes the late-bound limits, reads the counters, sends the job. From here on the program may run.
+    ///
+    /// # Errors
+    /// exit 3 where the kernel refuses a limit, exit 2 where a file cannot be read, exit 4 where init is gone.
+    pub fn dispatch(
+        self,
+        fill: Fill,
+        limits: &Limits,
+        writes: &[CgroupWrite],
+        stdio: [OwnedFd; 3],
+    ) -> Result<Cell<Running>, Fault> {
+        let order = order::write(fill, limits)?;
+        for write in writes {
+            self.group.set(write.controller, write.file, &write.value).map_err(|e| refused(write, &e))?;
+        }
+        let oom = writes
+            .iter()
+            .any(|w| w.limit == "memory")
+            .then(|| OomWatch::new(&self.group))
+            .transpose()
+            .map_err(|e| faults::ours(&e))?;
+        let mut peak = counters::reset_peak(&self.group);
+        let base = counters::read(&self.group, peak.as_mut());
+        let Waiting { peer, init } = self.state;
+        let [stdin, stdout, stderr] = &stdio;
+        let fds = [order.as_fd(), stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+        peer.send(&Order::Dispatch, &fds).map_err(|e| faults::ours(&socket::on_socket(e)))?;
+        let state = Running { peer, init, oom, base, peak };
+        Ok(Cell { run: self.run, group: self.group, state, runtime: self.runtime, guard: self.guard })
+    }
+}
+
+fn refused(write: &CgroupWrite, e: &OsError) -> Fault {
+    Fault::host("cgroup:refused", format!("the kernel refuses limits.{}: {e}", write.limit))
+        .at(format!("limits.{}", write.limit))
+        .hint("ask for another value, or run with --best-effort where the host lacks the file")
+}
+
+/// Waits for init's first word; the runtime may still be busy with itself then.
+fn hello(peer: &Peer, runtime: &Process, run: &RunDir, signals: &Signals, deadline: u64) -> Result<Process, NoCell> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Source {
+        Peer,
+        Runtime,
+        Signals,
+    }
+    let mut up = false;
+    loop {
+        let mut sources = vec![(Source::Peer, peer.as_fd(), For::Read), (Source::Signals, signals.as_fd(), For::Read)];
+        if !up {
+            sources.push((Source::Runtime, runtime.as_fd(), For::Read));
+        }
+        let ready = watch::any(&sources, Some(deadline)).map_err(|e| faults::ours(&socket::on_socket(e)))?;
+        if ready.contains(&Source::Signals) && signals.next().is_ok_and(|s| s.is_some()) {
+            return Err(NoCell::Cancelled);
+        }
+        if ready.contains(&Source::Peer) {
+            match peer.receive::<Report>(true) {
+                Ok(Some(Packet { message: Report::Hello, pid: Some(pid), .. })) => {
+                    return Process::hold(pid).map_err(|e| faults::ours(&socket::on_socket(e)).into());
+                }
+                _ => return Err(complaint(run, "the cell's init ended before it was ready").into()),
+            }
+        }
+        if ready.contains(&Source::Runtime) {
+            match runtime.ended() {
+                Ok(None) => {}
+                Ok(Some(End::Well | End::Unknown)) => up = true,
+                Ok(Some(End::Badly)) | Err(_) => return Err(complaint(run, "the runtime could not start the cell").into()),
+            }
+        }
+        if clock::now_ns() >= deadline {
+            return Err(complaint(run, "the cell was not ready before the set-up deadline").into());
+        }
+    }
+}
+
+/// The runtime's own words as a fault.
+fn complaint(run: &RunDir, what: &str) -> Fault {
+    let read = |path: &Path| String::from_utf8_lossy(&files::read_some(path, 1 << 20).unwrap_or_default()).into_owned();
+    let words = log::complaint(&read(&run.log()), &read(&run.console()));
+    let message = if words.is_empty() { what.to_owned() } else { format!("{what}: {words}") };
+    Fault::ours(log::code(&words), message).hint("runcell doctor tells what this host lacks")
+}
+
+impl Cell<Running> {
+    /// Gives up all rights that are not needed any more, before anything that the program made is read.
+    ///
+    /// # Errors
+    /// of Landlock or capset.
+    pub fn confine_ourselves(&self, home: &Home) -> std::io::Result<()> {
+        let mut ours = vec![home.root().to_owned()];
+        // Removing a group needs rights on the directory above it.
+        ours.extend(self.group.directories().filter_map(Path::parent).map(Path::to_owned));
+        let ours: Vec<&Path> = ours.iter().map(std::path::PathBuf::as_path).collect();
+        confine::supervisor(&ours)?;
+        confine::drop_capabilities()
+    }
+
+    /// Kills without asking init: for one that is frozen, stopped, out of memory or dishonest.
+    pub fn kill(&self) {
+        self.group.kill();
+        self.state.init.kill();
+        process::kill_group(self.runtime.pid);
+    }
+
+    /// Proves that nothing is left: init reaped, the runtime reaped, the group removed.
+    ///
+    /// # Errors
+    /// where something resists; the guard has then done what can be done.
+    pub fn bury(mut self) -> Result<(), String> {
+        let deadline = clock::now_ns() + 5_000_000_000;
+        // Init ends by itself after its last report; dead or not, the pid namespace ends with it.
+        let soon = clock::now_ns() + 500_000_000;
+        if !self.state.init.wait(soon).is_ok_and(|end| end.is_some()) {
+            self.kill();
+        }
+        // The runtime first: until it has ended, init is its child and not ours to reap.
+        for process in [&self.runtime, &self.state.init] {
+            if !process.wait(deadline).is_ok_and(|end| end.is_some()) {
+                return Err(format!("process {} does not end", process.pid));
+            }
+        }
+        demolish::empty(&self.group).map_err(|e| e.to_string())?;
+        self.guard.armed = false;
+        Ok(())
+    }
+
+    /// What the runtime had to say, if it ended badly.
+    pub fn runtime_failure(&self) -> Option<String> {
+        matches!(self.runtime.ended(), Ok(Some(End::Badly))).then(|| complaint(&self.run, "the runtime failed").message)
+    }
+}

@@ -1,0 +1,57 @@
+//! The only teardown: of a normal end, of a panic, and of what gc finds. Every step is idempotent and reads what it needs
+//! from the run's record, so it may be done twice, or from any half-way point.
+
+use crate::model::policy::IdRange;
+use crate::model::record::Record;
+use crate::os::cgroup::{Group, Trees};
+use crate::os::error::OsResult;
+use crate::os::{clock, files};
+use crate::store::home::Home;
+use crate::store::ids::{self, Slot};
+use crate::store::runs::{self, Owned};
+
+/// How long dying processes may take before the cell counts as not cleaned up.
+const DEADLINE_NS: u64 = 5_000_000_000;
+
+/// Ends every process of the group and removes it: rmdir succeeds only on an empty group, so `Ok` is a proof.
+///
+/// # Errors
+/// EBUSY where something resists (a process in uninterruptible sleep).
+pub fn empty(group: &Group) -> OsResult<()> {
+    let deadline = clock::now_ns() + DEADLINE_NS;
+    // Mostly there is nothing to kill any more.
+    if group.remove(0).is_ok() {
+        return Ok(());
+    }
+    group.kill();
+    group.remove(deadline)
+}
+
+/// Removes what is left of a run whose cell is proven empty.
+///
+/// # Errors
+/// of the first step that fails; what is undone stays for gc, the id range in quarantine.
+pub fn clear(home: &Home, owned: Owned, slot: Option<Slot>) -> OsResult<()> {
+    files::remove_tree(&home.container(&owned.dir.id))?;
+    if let Some(slot) = slot {
+        slot.release(&owned.dir.id)?;
+    }
+    files::remove_tree(owned.dir.path())
+}
+
+/// Demolishes a run that nobody owns any more.
+///
+/// # Errors
+/// of the first step that fails; gc may come again.
+pub fn stale(home: &Home, trees: &Trees, range: IdRange, owned: Owned) -> OsResult<()> {
+    let Some(Record { cgroup, slot, .. }) = runs::read(&owned.dir) else {
+        // A crash came before its record, and so before anything else was made.
+        return files::remove_tree(owned.dir.path());
+    };
+    empty(&trees.group(&cgroup))?;
+    let slot = match slot.filter(|n| *n < range.slots()) {
+        Some(number) => ids::open(home, range, number)?,
+        None => None,
+    };
+    clear(home, owned, slot)
+}

@@ -1,0 +1,68 @@
+//! Garbage: whatever no living process owns.
+
+use super::{demolish, faults, host, settings};
+use crate::model::fault::Fault;
+use crate::model::policy::{IdRange, Policy};
+use crate::os::cgroup::Trees;
+use crate::os::clock;
+use crate::store::home::Home;
+use crate::store::runs::{self, Found};
+use serde::Serialize;
+use std::path::Path;
+
+/// How long a start may spend on the leftovers of others.
+const IN_PASSING_NS: u64 = 20_000_000;
+
+#[derive(Debug, Default, Serialize)]
+pub struct Swept {
+    pub dry_run: bool,
+    /// Runs that were demolished, or would be.
+    pub removed: Vec<String>,
+    /// Runs that somebody alive owns.
+    pub live: Vec<String>,
+    /// Runs that resisted, and why.
+    pub failed: Vec<Failure>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Failure {
+    pub run: String,
+    pub why: String,
+}
+
+/// Demolishes every run without an owner; with `dry_run` only names them.
+///
+/// # Errors
+/// exit 3 or 4 where the state cannot be read at all; a run that resists is reported, not an error.
+pub fn gc(policy: &Policy, root: Option<&Path>, dry_run: bool) -> Result<Swept, Fault> {
+    let home = settings::home(root, policy)?;
+    let trees = host::trees()?;
+    let mut swept = Swept { dry_run, ..Swept::default() };
+    for found in runs::all(&home).map_err(|e| faults::ours(&e))? {
+        match found {
+            Found::Live(dir) => swept.live.push(dir.id.to_string()),
+            Found::Stale(owned) => {
+                let run = owned.dir.id.to_string();
+                let done = if dry_run { Ok(()) } else { demolish::stale(&home, &trees, policy.ids, owned) };
+                match done {
+                    Ok(()) => swept.removed.push(run),
+                    Err(e) => swept.failed.push(Failure { run, why: e.to_string() }),
+                }
+            }
+        }
+    }
+    Ok(swept)
+}
+
+/// What each start does for the others, for a bounded time; trouble is left to `gc`, which tells of it.
+pub fn in_passing(home: &Home, trees: &Trees, range: IdRange) {
+    let deadline = clock::now_ns() + IN_PASSING_NS;
+    for dir in runs::names(home).unwrap_or_default() {
+        if clock::now_ns() >= deadline {
+            return;
+        }
+        if let Ok(Some(Found::Stale(owned))) = runs::claim(dir) {
+            let _ = demolish::stale(home, trees, range, owned);
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Use-cases: the only floor that knows all others.
+
+pub mod faults;
+pub mod settings;
+pub mod host;
+pub mod streams;
+pub mod feed;
+pub mod intake;
+pub mod order;
+pub mod prepare;
+pub mod demolish;
+pub mod cell;
+pub mod supervise;
+pub mod run;
+pub mod bundle;
+pub mod list;
+pub mod kill;
+pub mod gc;
+pub mod schema;

@@ -1,0 +1,97 @@
+//! The dispatch as it travels: a memfd that holds the job's words and the contents of its files.
+
+use super::faults;
+use crate::model::fault::Fault;
+use crate::model::job::Content;
+use crate::model::limits::Limits;
+use crate::model::paths::RelPath;
+use crate::model::plan::Fill;
+use crate::model::wire::{Delivery, Dispatch};
+use crate::os::error::At;
+use crate::os::files;
+use crate::rules::seccomp;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+
+/// The program is the kernel's first choice when memory ends; init, at 0, the last.
+const OOM_SCORE: i32 = 500;
+/// How long after its deadline init stops the program by itself.
+const BACKSTOP_NS: u64 = 2_000_000_000;
+
+/// Writes the order.
+///
+/// # Errors
+/// exit 2 where a host file cannot be read.
+pub fn write(fill: Fill, limits: &Limits) -> Result<File, Fault> {
+    let mut sources = Vec::new();
+    let mut deliveries = Vec::new();
+    for (path, mode, content) in fill.files {
+        let (source, bytes) = open(&path, content)?;
+        deliveries.push(Delivery { path: path.into(), mode, bytes });
+        sources.push((source, bytes));
+    }
+    let dispatch = Dispatch {
+        argv: fill.argv,
+        env: fill.env,
+        cwd: fill.cwd.into(),
+        files: deliveries,
+        rlimits: fill.rlimits,
+        writable: fill.writable,
+        filters: seccomp::compile(fill.deny_suid)?,
+        oom_score_adj: OOM_SCORE,
+        grace_ns: limits.grace.nanos(),
+        backstop_ns: limits.wall.nanos().saturating_add(BACKSTOP_NS),
+        collect: fill.collect,
+    };
+    let words = postcard::to_stdvec(&dispatch).map_err(|e| Fault::ours("internal", e.to_string()))?;
+    let mut file =
+        memfd_create(c"order", MFdFlags::MFD_CLOEXEC).map(File::from).at("make", "a memfd").map_err(|e| faults::ours(&e))?;
+    let mut put = || {
+        file.write_all(&(words.len() as u64).to_le_bytes())?;
+        file.write_all(&words)?;
+        for (source, bytes) in &mut sources {
+            let copied = std::io::copy(&mut source.take(*bytes), &mut file)?;
+            if copied < *bytes {
+                return Err(std::io::Error::other("a file became shorter while it was read"));
+            }
+        }
+        file.rewind()
+    };
+    put().at("write", "a memfd").map_err(|e| faults::ours(&e))?;
+    Ok(file)
+}
+
+/// A content's bytes, read whole.
+///
+/// # Errors
+/// of opening and reading a host file.
+pub fn bytes(content: &Content) -> crate::os::error::OsResult<Vec<u8>> {
+    match content {
+        Content::Bytes(bytes) => Ok(bytes.clone()),
+        Content::File(path) => {
+            let mut bytes = Vec::new();
+            files::open_regular(path.as_path())?.read_to_end(&mut bytes).at("read", path.as_path())?;
+            Ok(bytes)
+        }
+    }
+}
+
+fn open(path: &RelPath, content: Content) -> Result<(Box<dyn Read>, u64), Fault> {
+    match content {
+        Content::Bytes(bytes) => {
+            let len = bytes.len() as u64;
+            Ok((Box::new(std::io::Cursor::new(bytes)), len))
+        }
+        Content::File(host) => {
+            let unreadable = |why: String| {
+                Fault::caller("file:unreadable", why)
+                    .at(format!("files.{}", path.as_str()))
+                    .hint("name a regular file, without symlinks in its path")
+            };
+            let file = files::open_regular(host.as_path()).map_err(|e| unreadable(e.to_string()))?;
+            let bytes = file.metadata().map_err(|e| unreadable(e.to_string()))?.len();
+            Ok((Box::new(file), bytes))
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! One job, end to end: plan, create a cell, dispatch, watch, judge, clean up.
+
+use super::cell::{Cell, NoCell, Running, Site};
+use super::host::{self, Host};
+use super::supervise::{self, Desk, Seen};
+use super::{demolish, faults, feed, gc, intake, settings, streams};
+use crate::model::evidence::{Evidence, Fate, Stop};
+use crate::model::fault::Fault;
+use crate::model::job::{ImageRef, Job};
+use crate::model::names::BundleName;
+use crate::model::outcome::{Cleanup, Outcome, Phases, Provenance, Start, VERSION};
+use crate::model::plan::Plan;
+use crate::model::policy::Policy;
+use crate::model::record::{Process, Record, RunState};
+use crate::os::cgroup::Group;
+use crate::os::error::{At, OsResult};
+use crate::os::signal::Signals;
+use crate::os::{clock, counters, pipe, probe, process, signal, sys};
+use crate::rules::{merge, plan, usage, verdict};
+use crate::store::home::Home;
+use crate::store::ids::{self, Slot};
+use crate::store::runs::{self, Owned};
+use nix::sys::signal::Signal;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+/// A job with all that surrounds it.
+pub struct Request<'a> {
+    pub job: Job,
+    /// sha256 of the job as it was given, in hex.
+    pub digest: String,
+    pub policy: &'a Policy,
+    pub root: Option<&'a Path>,
+    pub runtime: Option<&'a str>,
+    pub best_effort: bool,
+    /// Where stdin comes from if the job does not say.
+    pub stdin: Option<BorrowedFd<'a>>,
+    /// The caller's own streams, in the human form.
+    pub live: Option<Live<'a>>,
+}
+
+/// Where streams go as they come.
+#[derive(Clone, Copy)]
+pub struct Live<'a> {
+    pub stdout: BorrowedFd<'a>,
+    pub stderr: BorrowedFd<'a>,
+}
+
+/// An answered job. What is left to be removed is removed by [`Answered::clean_up`], after the answer is out.
+pub struct Answered {
+    pub outcome: Outcome,
+    rest: Rest,
+}
+
+struct Rest {
+    home: Home,
+    owned: Owned,
+    slot: Option<Slot>,
+    provably_empty: bool,
+}
+
+impl Answered {
+    /// Removes the run's files and frees its id range.
+    ///
+    /// # Errors
+    /// a sentence; `gc` then finds what is left.
+    pub fn clean_up(self) -> Result<(), String> {
+        let Rest { home, owned, slot, provably_empty } = self.rest;
+        match provably_empty {
+            true => demolish::clear(&home, owned, slot).map_err(|e| e.to_string()),
+            // The lease ends with us; the record stays, and the range in quarantine.
+            false => Ok(()),
+        }
+    }
+}
+
+/// What is fixed before the first act.
+struct Planned {
+    plan: Plan,
+    host: Host,
+    home: Home,
+    image: String,
+}
+
+/// Runs a job and answers it.
+///
+/// # Errors
+/// the fault that kept the job from being started; nothing is left then.
+pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
+    let began = clock::now_ns();
+    let signals =
+        signal::catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).at("catch", "signals").map_err(|e| faults::ours(&e))?;
+    process::become_subreaper().at("become subreaper", "of the cell").map_err(|e| faults::ours(&e))?;
+    let Request { job, digest, policy, root, runtime, best_effort, stdin, live } = request;
+    let (id, labels) = (job.id.clone(), job.labels.clone());
+    let planned = decide(job, policy, root, runtime, best_effort)?;
+    let Planned { plan, host, home, image } = planned;
+    gc::in_passing(&home, &host.trees, policy.ids);
+
+    let owned = runs::create(&home).map_err(|e| faults::ours(&e))?;
+    let cgroup = format!("{}/{}", host.parent, owned.dir.id);
+    let group = host.trees.group(&cgroup);
+    let mut record = Record {
+        run: owned.dir.id.clone(),
+        id: id.clone(),
+        state: RunState::Preparing,
+        supervisor: ourselves(),
+        argv0: plan.fill.argv.first().cloned().unwrap_or_default(),
+        cgroup: cgroup.clone(),
+        slot: None,
+    };
+    let provenance = provenance(&plan, &host, image, digest);
+    let limits = plan.limits.clone();
+    let enforced = plan.enforced.iter().map(|(limit, how)| ((*limit).to_owned(), (*how).to_owned())).collect();
+    let run_id = owned.dir.id.to_string();
+
+    let mut rest = Rest { home, owned, slot: None, provably_empty: false };
+    let scene = Scene { host: &host, policy, group: &group, cgroup: &cgroup, signals: &signals, stdin, live, began };
+    let told = match scene.act(plan, &mut record, &mut rest) {
+        Ok(told) => told,
+        Err(fault) => {
+            if demolish::empty(&group).is_ok() {
+                // Nothing ran, so nothing can have been left in a state that we cannot remove.
+                let _ = demolish::clear(&rest.home, rest.owned, rest.slot);
+            }
+            return Err(fault);
+        }
+    };
+    rest.provably_empty = told.buried.is_ok();
+    let Told { evidence, mut phases, buried, ended } = told;
+    let judged = verdict::judge(&evidence, &limits);
+    let mut proof = judged.proof;
+    proof.detail = buried.as_ref().err().cloned();
+    phases.teardown_ns = clock::now_ns().saturating_sub(ended);
+    let cancelled = evidence.stop == Some(Stop::Cancelled);
+    record.state = if cancelled { RunState::Cancelled } else { RunState::Complete };
+    // The run's end stands on disk before it is told; where that fails the answer is still true.
+    let _ = runs::write(&rest.owned.dir, &record);
+    let outcome = Outcome {
+        version: VERSION,
+        id: id.map(String::from),
+        run: run_id,
+        verdict: judged.verdict,
+        exit_code: judged.exit_code,
+        signal: judged.signal,
+        signal_name: judged.signal.map(verdict::signal_name),
+        reason: judged.reason,
+        hint: judged.hint,
+        evidence: proof,
+        stdout: evidence.stdout,
+        stderr: evidence.stderr,
+        files: evidence.files,
+        usage: evidence.usage,
+        phases,
+        start: Start::Cold,
+        limits,
+        enforced,
+        cleanup: if buried.is_ok() { Cleanup::Complete } else { Cleanup::Incomplete },
+        colour: None,
+        labels,
+        provenance,
+    };
+    Ok(Answered { outcome, rest })
+}
+
+/// Everything that is decided before anything is made.
+fn decide(job: Job, policy: &Policy, root: Option<&Path>, runtime: Option<&str>, best_effort: bool) -> Result<Planned, Fault> {
+    let bundle = bundle_name(&job)?;
+    let template = settings::template(&bundle, policy)?;
+    let job = merge::merge(job, template);
+    let home = settings::home(root, policy)?;
+    let host = host::look(&home, policy, runtime)?;
+    let facts = host.facts(&job)?;
+    let image = String::from(job.image.clone().unwrap_or(ImageRef::Host));
+    let plan = plan::plan(job, bundle, policy, &facts, best_effort)?;
+    Ok(Planned { plan, host, home, image })
+}
+
+/// The bundle that a job names, or `default`.
+pub(super) fn bundle_name(job: &Job) -> Result<BundleName, Fault> {
+    match &job.bundle {
+        Some(name) => Ok(name.clone()),
+        None => BundleName::try_from("default".to_owned()).map_err(|why| Fault::ours("internal", why)),
+    }
+}
+
+fn ourselves() -> Process {
+    let pid = std::process::id() as i32;
+    Process { pid, start_ticks: process::start_ticks(Path::new("/proc"), pid).unwrap_or(0) }
+}
+
+fn provenance(plan: &Plan, host: &Host, image: String, job: String) -> Provenance {
+    let runtime = &host.runtime.version;
+    Provenance {
+        runcell: env!("CARGO_PKG_VERSION").to_owned(),
+        runtime: format!("{} {}", runtime.name, runtime.version),
+        kernel: probe::kernel(),
+        image,
+        bundle: plan.shape.bundle.to_string(),
+        job: format!("sha256:{job}"),
+        landlock: sys::landlock_abi(),
+    }
+}
+
+/// Joining a cgroup waits 8–13 ms for an RCU grace period unless some task has migrated shortly before. A helper migrates
+/// into the cell's own, still empty group while we plan and write; the runtime then finds the lock ready.
+fn prime(group: &Group) -> OsResult<process::Process> {
+    let procs = group.begin()?;
+    let mut file = OpenOptions::new().write(true).open(&procs).at("open", &procs)?;
+    match sys::fork().at("fork", "a helper")? {
+        sys::Fork::Child => {
+            let _ = file.write_all(b"0");
+            sys::exit_now(0)
+        }
+        sys::Fork::Parent(pid) => process::Process::hold(pid).at("hold", "a helper"),
+    }
+}
+
+/// Where one run takes place.
+struct Scene<'s, 'a> {
+    host: &'s Host,
+    policy: &'s Policy,
+    group: &'s Group,
+    cgroup: &'s str,
+    signals: &'s Signals,
+    stdin: Option<BorrowedFd<'a>>,
+    live: Option<Live<'a>>,
+    began: u64,
+}
+
+struct Told {
+    evidence: Evidence,
+    phases: Phases,
+    buried: Result<(), String>,
+    ended: u64,
+}
+
+impl Scene<'_, '_> {
+    fn act(&self, plan: Plan, record: &mut Record, rest: &mut Rest) -> Result<Told, Fault> {
+        let os = |e| faults::ours(&e);
+        runs::write(&rest.owned.dir, record).map_err(os)?;
+        let primer = prime(self.group).map_err(os)?;
+        let slot = ids::take(&rest.home, self.policy.ids, &record.run).map_err(os)?.ok_or_else(no_ids)?;
+        let first_id = self.policy.ids.slot(slot.number);
+        record.slot = Some(slot.number);
+        rest.slot = Some(slot);
+        runs::write(&rest.owned.dir, record).map_err(os)?;
+        let deadline = clock::now_ns().saturating_add(self.policy.setup_timeout.nanos());
+        let site = Site {
+            home: &rest.home,
+            run: &rest.owned.dir,
+            group: self.group.clone(),
+            cgroup: self.cgroup,
+            runtime: &self.host.runtime,
+            first_id,
+            setup_deadline: deadline,
+        };
+        let asked = clock::now_ns();
+        let created = Cell::create(site, &plan.shape, self.signals);
+        let _ = primer.wait(clock::now_ns() + 1_000_000_000);
+        match created {
+            Ok(cell) => {
+                record.state = RunState::Running;
+                runs::write(&rest.owned.dir, record).map_err(os)?;
+                self.perform(cell, plan, first_id, deadline, &rest.home, asked)
+            }
+            Err(NoCell::Fault(fault)) => Err(fault),
+            Err(NoCell::Cancelled) => self.never_ran(Stop::Cancelled),
+        }
+    }
+
+    fn perform(
+        &self,
+        cell: Cell<super::cell::Waiting>,
+        plan: Plan,
+        first_id: u32,
+        deadline: u64,
+        home: &Home,
+        asked: u64,
+    ) -> Result<Told, Fault> {
+        let os = |e| faults::ours(&e);
+        let Plan { shape, mut fill, limits, cgroup, .. } = plan;
+        let (uid, gid) = (first_id + shape.user.uid, first_id + shape.user.gid);
+        let (out, err) = (pipe::from_program(uid, gid).map_err(os)?, pipe::from_program(uid, gid).map_err(os)?);
+        let (stdin, feed) = feed::open(fill.stdin.take(), self.stdin, uid, gid)?;
+        let collect = fill.collect.clone();
+        let desk = Desk {
+            stdout: streams::Capture::new(out.read, limits.output.0, self.live.map(|l| l.stdout)),
+            stderr: streams::Capture::new(err.read, limits.output.0, self.live.map(|l| l.stderr)),
+            feed,
+            collecting: collect.is_some(),
+            intake: intake::Intake::new(collect),
+        };
+        let mut cell = cell.dispatch(fill, &limits, &cgroup, [stdin, out.write, err.write])?;
+        let confined = cell.confine_ourselves(home);
+        let cores = limits.cpus.map_or(probe::cpus(), |c| c.ceil() as u32);
+        let seen = supervise::watch(&mut cell, desk, self.signals, &limits, cores, deadline);
+        Ok(self.conclude(cell, seen, confined, asked))
+    }
+
+    fn conclude(&self, mut cell: Cell<Running>, seen: Seen, confined: std::io::Result<()>, asked: u64) -> Told {
+        let times = seen.times;
+        let wall = times.started.zip(times.ended).map(|(from, to)| to - from);
+        let end = counters::read(&cell.group, cell.state.peak.as_mut());
+        let usage = usage::usage(&cell.state.base, &end, cell.state.peak.is_some(), wall);
+        let host_fault = seen
+            .host_fault
+            .or_else(|| confined.err().map(|e| format!("the supervisor could not confine itself: {e}")))
+            .or_else(|| {
+                cell.runtime_failure().filter(|_| matches!(seen.fate, Fate::NotReached | Fate::Ran(None)) && seen.stop.is_none())
+            });
+        let started = times.started.unwrap_or(times.harvested);
+        let ended = times.ended.unwrap_or(times.harvested);
+        let phases = Phases {
+            setup_ns: asked.saturating_sub(self.began),
+            start_ns: started.saturating_sub(asked),
+            run_ns: ended.saturating_sub(started),
+            harvest_ns: times.harvested.saturating_sub(ended),
+            teardown_ns: 0,
+        };
+        let evidence = Evidence {
+            fate: seen.fate,
+            stop: seen.stop,
+            host_fault,
+            usage,
+            stdout: seen.stdout,
+            stderr: seen.stderr,
+            files: seen.files,
+        };
+        Told { evidence, phases, buried: cell.bury(), ended: times.harvested }
+    }
+
+    /// The answer of a job that was cancelled before its cell was ready.
+    fn never_ran(&self, stop: Stop) -> Result<Told, Fault> {
+        let now = clock::now_ns();
+        let nothing = || crate::model::outcome::Stream::new(Vec::new(), 0);
+        let evidence = Evidence {
+            fate: Fate::NotReached,
+            stop: Some(stop),
+            host_fault: None,
+            usage: Default::default(),
+            stdout: nothing(),
+            stderr: nothing(),
+            files: Default::default(),
+        };
+        let phases = Phases { setup_ns: now.saturating_sub(self.began), ..Phases::default() };
+        Ok(Told { evidence, phases, buried: demolish::empty(self.group).map_err(|e| e.to_string()), ended: now })
+    }
+}
+
+fn no_ids() -> Fault {
+    Fault::host("ids:exhausted", "every id range of the policy is in use or in quarantine")
+        .at("ids")
+        .hint("run fewer jobs at once, free quarantined ranges with: runcell gc; or widen ids in the policy")
+}
