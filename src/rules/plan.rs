@@ -293,6 +293,6 @@ pub(crate) mod tests {
     #[test]
     fn nothing_of_our_environment_is_in_the_plan() {
         let plan = planned(r#"{"argv":["a"],"env":{"LANG":"de"}}"#, "").expect("fine");
-        assert_eq!(plan.fill.env, [format!("HOME=/sandbox"), "LANG=de".into(), format!("PATH={PATH}")]);
+        assert_eq!(plan.fill.env, ["HOME=/sandbox".to_owned(), "LANG=de".into(), format!("PATH={PATH}")]);
     }
 }
