@@ -200,7 +200,7 @@ impl Group {
         self.dirs.iter().find(|(t, _)| t.unified).map(|(_, dir)| dir.as_path())
     }
 
-    /// Makes the group in the one tree that [`Self::prime`] uses, and answers its cgroup.procs.
+    /// Makes the group in one tree alone, for the primer, and answers its cgroup.procs.
     ///
     /// # Errors
     /// of mkdir.

@@ -12,6 +12,7 @@ pub mod watch;
 pub mod process;
 pub mod cgroup;
 pub mod counters;
+pub mod prime;
 pub mod mount;
 pub mod confine;
 pub mod probe;

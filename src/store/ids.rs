@@ -17,16 +17,16 @@ pub struct Slot {
     lease: Lease,
 }
 
-/// Takes the first free, clean slot.
+/// Takes the first free, clean slot. Put its number into the run's record, then [`Slot::mark`] it: in that order a crash
+/// leaves either a slot that is clean, or one that gc finds by the record.
 ///
 /// # Errors
 /// of open and flock. `Ok(None)`: all are in use or quarantined.
-pub fn take(home: &Home, range: IdRange, run: &RunId) -> OsResult<Option<Slot>> {
+pub fn take(home: &Home, range: IdRange) -> OsResult<Option<Slot>> {
     for number in 0..range.slots() {
-        let Some(slot) = open(home, range, number)? else { continue };
-        if slot.owner()?.is_none() {
-            let path = home.ids();
-            slot.lease.file().write_all(run.as_str().as_bytes()).at("write a slot in", &path)?;
+        if let Some(slot) = open(home, range, number)?
+            && slot.owner()?.is_none()
+        {
             return Ok(Some(slot));
         }
     }
@@ -44,6 +44,14 @@ pub fn open(home: &Home, range: IdRange, number: u32) -> OsResult<Option<Slot>> 
 }
 
 impl Slot {
+    /// Marks the range as this run's, until it is released.
+    ///
+    /// # Errors
+    /// of write.
+    pub fn mark(&self, run: &RunId) -> OsResult<()> {
+        self.lease.file().write_all(run.as_str().as_bytes()).at("mark", "an id slot")
+    }
+
     /// The run that the range is marked for.
     ///
     /// # Errors
@@ -77,16 +85,21 @@ mod tests {
         let home = Home::open(dir.path().to_owned()).expect("home");
         let range = IdRange { first: 65_536, count: 2 * 65_536 };
         let run = |n| RunId::new(1, n);
-        let a = take(&home, range, &run(1)).expect("take").expect("free");
-        let b = take(&home, range, &run(2)).expect("take").expect("free");
+        let taken = |n| {
+            let slot = take(&home, range).expect("take")?;
+            slot.mark(&run(n)).expect("marked");
+            Some(slot)
+        };
+        let a = taken(1).expect("free");
+        let b = taken(2).expect("free");
         assert_eq!((a.number, b.number), (0, 1));
-        assert!(take(&home, range, &run(3)).expect("take").is_none(), "all in use");
+        assert!(taken(3).is_none(), "all in use");
         drop(a);
-        assert!(take(&home, range, &run(3)).expect("take").is_none(), "abandoned, hence quarantined");
+        assert!(taken(3).is_none(), "abandoned, hence quarantined");
         let again = open(&home, range, 0).expect("open").expect("nobody has it");
         again.release(&run(9)).expect("not its owner");
-        assert!(take(&home, range, &run(3)).expect("take").is_none());
+        assert!(taken(3).is_none());
         open(&home, range, 0).expect("open").expect("nobody has it").release(&run(1)).expect("released");
-        assert_eq!(take(&home, range, &run(3)).expect("take").expect("free again").number, 0);
+        assert_eq!(taken(3).expect("free again").number, 0);
     }
 }

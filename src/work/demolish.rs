@@ -27,6 +27,11 @@ pub fn empty(group: &Group) -> OsResult<()> {
     group.remove(deadline)
 }
 
+/// The group of a run's primer, beside the cell's own.
+pub fn primer(cgroup: &str) -> String {
+    format!("{cgroup}.prime")
+}
+
 /// Removes what is left of a run whose cell is proven empty.
 ///
 /// # Errors
@@ -48,6 +53,7 @@ pub fn stale(home: &Home, trees: &Trees, range: IdRange, owned: Owned) -> OsResu
         // A crash came before its record, and so before anything else was made.
         return files::remove_tree(owned.dir.path());
     };
+    empty(&trees.group(&primer(&cgroup)))?;
     empty(&trees.group(&cgroup))?;
     let slot = match slot.filter(|n| *n < range.slots()) {
         Some(number) => ids::open(home, range, number)?,

@@ -13,16 +13,14 @@ use crate::model::plan::Plan;
 use crate::model::policy::Policy;
 use crate::model::record::{Process, Record, RunState};
 use crate::os::cgroup::Group;
-use crate::os::error::{At, OsResult};
+use crate::os::error::At;
 use crate::os::signal::Signals;
-use crate::os::{clock, counters, pipe, probe, process, signal, sys};
+use crate::os::{clock, counters, pipe, prime, probe, process, signal, sys};
 use crate::rules::{merge, plan, usage, verdict};
 use crate::store::home::Home;
 use crate::store::ids::{self, Slot};
 use crate::store::runs::{self, Owned};
 use nix::sys::signal::Signal;
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
@@ -204,20 +202,6 @@ fn provenance(plan: &Plan, host: &Host, image: String, job: String) -> Provenanc
     }
 }
 
-/// Joining a cgroup waits 8–13 ms for an RCU grace period unless some task has migrated shortly before. A helper migrates
-/// into the cell's own, still empty group while we plan and write; the runtime then finds the lock ready.
-fn prime(group: &Group) -> OsResult<process::Process> {
-    let procs = group.begin()?;
-    let mut file = OpenOptions::new().write(true).open(&procs).at("open", &procs)?;
-    match sys::fork().at("fork", "a helper")? {
-        sys::Fork::Child => {
-            let _ = file.write_all(b"0");
-            sys::exit_now(0)
-        }
-        sys::Fork::Parent(pid) => process::Process::hold(pid).at("hold", "a helper"),
-    }
-}
-
 /// Where one run takes place.
 struct Scene<'s, 'a> {
     host: &'s Host,
@@ -240,13 +224,13 @@ struct Told {
 impl Scene<'_, '_> {
     fn act(&self, plan: Plan, record: &mut Record, rest: &mut Rest) -> Result<Told, Fault> {
         let os = |e| faults::ours(&e);
-        runs::write(&rest.owned.dir, record).map_err(os)?;
-        let primer = prime(self.group).map_err(os)?;
-        let slot = ids::take(&rest.home, self.policy.ids, &record.run).map_err(os)?.ok_or_else(no_ids)?;
+        let slot = ids::take(&rest.home, self.policy.ids).map_err(os)?.ok_or_else(no_ids)?;
         let first_id = self.policy.ids.slot(slot.number);
         record.slot = Some(slot.number);
-        rest.slot = Some(slot);
         runs::write(&rest.owned.dir, record).map_err(os)?;
+        slot.mark(&record.run).map_err(os)?;
+        rest.slot = Some(slot);
+        let primer = prime::start(self.host.trees.group(&demolish::primer(self.cgroup))).map_err(os)?;
         let deadline = clock::now_ns().saturating_add(self.policy.setup_timeout.nanos());
         let site = Site {
             home: &rest.home,
@@ -259,7 +243,8 @@ impl Scene<'_, '_> {
         };
         let asked = clock::now_ns();
         let created = Cell::create(site, &plan.shape, self.signals);
-        let _ = primer.wait(clock::now_ns() + 1_000_000_000);
+        // What fails here is gc's: the cell does not depend on it.
+        let _ = primer.stop();
         match created {
             Ok(cell) => {
                 record.state = RunState::Running;

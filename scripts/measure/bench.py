@@ -1,0 +1,189 @@
+"""The benchmarks behind the README's figures. Standard library only.
+
+Contenders of one comparison run in turn, A B C A B C …, so that a machine whose speed drifts drifts for all of them alike;
+medians of whole processes, and ratios of medians, are what is reported.
+"""
+
+import argparse
+import glob
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+def binary():
+    """The release build, wherever cargo has put it."""
+    meta = json.loads(subprocess.check_output(["cargo", "metadata", "--format-version=1", "--no-deps"]))
+    found = glob.glob(os.path.join(meta["target_directory"], "*", "release", "runcell"))
+    return os.path.realpath(max(found, key=os.path.getmtime))
+
+
+def call(argv, code=0):
+    """Wall time of one whole process in ms; its exit code must be as expected."""
+    began = time.monotonic()
+    got = subprocess.run(argv, **QUIET).returncode
+    if got != code:
+        sys.exit(f"{argv} exited with {got}")
+    return (time.monotonic() - began) * 1e3
+
+
+def interleaved(contenders, runs):
+    """Times of each contender, in ms; the first two rounds only warm up."""
+    times = {name: [] for name in contenders}
+    for turn in range(runs + 2):
+        for name, act in contenders.items():
+            took = act()
+            if turn >= 2:
+                times[name].append(took)
+    return times
+
+
+def table(title, head, rows):
+    widths = [max(len(str(row[i])) for row in [head, *rows]) for i in range(len(head))]
+    print(f"\n{title}")
+    for row in [head, *rows]:
+        print("  " + "  ".join(str(cell).ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def allow_list(config):
+    """The whole allow-list as an OCI runtime would have to build it: what init loads ready-made in a cell."""
+    with open("bundles/baseline/seccomp.json", encoding="utf-8") as f:
+        filters = json.load(f)
+    names = sorted({rule["syscall"] for rule in filters["1-allow"]["filter"]})
+    config["linux"]["seccomp"] = {
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "defaultErrnoRet": 38,
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+        "syscalls": [{"names": names, "action": "SCMP_ACT_ALLOW"}],
+    }
+    return config
+
+
+class Bundle:
+    """A bundle that runcell has written, for a bare runtime to run again and again."""
+
+    def __init__(self, runcell, work, name, edit=None):
+        self.dir = os.path.join(work, name)
+        self.state = os.path.join(work, "runc")
+        self.count = 0
+        job = os.path.join(work, "job.json")
+        with open(job, "w", encoding="utf-8") as f:
+            json.dump({"argv": ["true"]}, f)
+        subprocess.run([runcell, "bundle", "--job", job, "--out", self.dir], check=True, stdout=subprocess.DEVNULL)
+        if edit:
+            path = os.path.join(self.dir, "config.json")
+            with open(path, encoding="utf-8") as f:
+                config = edit(json.load(f))
+            with open(path, "w", encoding="utf-8") as f:
+                json.dump(config, f)
+
+    def run(self):
+        self.count += 1
+        name = f"bench-{os.getpid()}-{os.path.basename(self.dir)}-{self.count}"
+        return call(["runc", "--root", self.state, "run", "--bundle", self.dir, name])
+
+
+def native_only(config):
+    config = allow_list(config)
+    config["linux"]["seccomp"]["architectures"] = ["SCMP_ARCH_X86_64"]
+    return config
+
+
+def cold(runcell, work, runs):
+    """A cold one-shot against a bare runtime on the very same bundle, and against lighter sandboxes."""
+    same = Bundle(runcell, work, "same")
+    native = Bundle(runcell, work, "native", native_only)
+    listed = Bundle(runcell, work, "listed", allow_list)
+    bwrap = ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "true"]
+    times = interleaved(
+        {
+            "runcell run --json": lambda: call([runcell, "run", "--json", "--", "true"]),
+            "runc run, same bundle": same.run,
+            "runc run, + allow-list (native)": native.run,
+            "runc run, + allow-list (3 arch)": listed.run,
+            "bwrap --unshare-all": lambda: call(bwrap),
+            "fork + exec": lambda: call(["true"]),
+        },
+        runs,
+    )
+    ours = statistics.median(times["runcell run --json"])
+    rows = []
+    for name, all_times in times.items():
+        median = statistics.median(all_times)
+        p95 = sorted(all_times)[int(len(all_times) * 0.95)]
+        rows.append((name, f"{min(all_times):.1f}", f"{median:.1f}", f"{p95:.1f}", f"{ours / median:.2f}"))
+    table(f"cold start of `true`, whole process, {runs} interleaved runs (ms)", ("contender", "min", "median", "p95", "runcell is ×"), rows)
+    return {name: {"median_ms": statistics.median(t), "ratio": ours / statistics.median(t)} for name, t in times.items()}
+
+
+def output(runcell, _work, _runs):
+    """Memory of runcell itself while a job prints 1 GiB: kept to the cap, the rest counted or cut short."""
+    rows, figures = [], {}
+    for cap in ["1MiB", "1GiB"]:
+        job = ["--output", cap, "--wall", "120s", "--", "sh", "-c", "head -c 1073741824 /dev/zero"]
+        pid = os.posix_spawn(runcell, [runcell, "run", "--json", *job], os.environ, file_actions=[(os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)])
+        began = time.monotonic()
+        _, _, usage = os.wait4(pid, 0)
+        rss = usage.ru_maxrss / 1024
+        rows.append((cap, f"{rss:.1f}", f"{time.monotonic() - began:.2f}"))
+        figures[cap] = {"rss_mib": rss}
+    table("peak memory of runcell while a job prints 1 GiB", ("cap", "RSS MiB", "s"), rows)
+    return figures
+
+
+def leftovers(root):
+    groups = [d for d in glob.glob("/sys/fs/cgroup/**/runcell/*", recursive=True) if os.path.isdir(d)]
+    with open("/proc/mounts", encoding="utf-8") as f:
+        mounts = [line for line in f if root in line]
+    processes = []
+    for status in glob.glob("/proc/[0-9]*/cgroup"):
+        try:
+            with open(status, encoding="utf-8") as f:
+                processes += [status] if "/runcell/" in f.read() else []
+        except OSError:
+            pass
+    count = lambda *parts: len(os.listdir(os.path.join(root, *parts)))
+    return {"cgroups": len(groups), "mounts": len(mounts), "runtime state": count("runtime"), "runs": count("runs"), "processes": len(processes)}
+
+
+def sequential(runcell, work, _runs, total=500):
+    """Many runs one after the other, and what they leave."""
+    root = os.path.join(work, "root")
+    began = time.monotonic()
+    for _ in range(total):
+        call([runcell, "run", "--root", root, "--json", "--", "true"])
+    took = time.monotonic() - began
+    left = leftovers(root)
+    table(f"{total} runs one after the other: {total / took:.0f}/s; left behind", tuple(left), [tuple(left.values())])
+    return {"per_second": total / took, "left": left}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--only", default="cold,output,sequential")
+    parser.add_argument("--json", metavar="FILE")
+    args = parser.parse_args()
+    runcell = binary()
+    work = tempfile.mkdtemp(prefix="runcell-bench.")
+    os.chmod(work, 0o755)
+    try:
+        known = {"cold": cold, "output": output, "sequential": sequential}
+        figures = {name: known[name](runcell, work, args.runs) for name in args.only.split(",")}
+    finally:
+        shutil.rmtree(work)
+    if args.json:
+        with open(args.json, "w", encoding="utf-8") as f:
+            json.dump(figures, f, indent=2)
+    else:
+        print("\n" + json.dumps(figures))
+
+
+main()
