@@ -25,14 +25,15 @@ impl Home {
     /// of mkdir.
     pub fn open(root: PathBuf) -> OsResult<Self> {
         let home = Self { root };
-        if !home.runs().exists() || !home.ids().exists() {
-            for dir in [home.root.clone(), home.runs(), home.ids(), home.runtimes(), home.root.join("facts")] {
+        let last = home.root.join("skeletons");
+        if !last.exists() {
+            for dir in [home.root.clone(), home.runs(), home.ids(), home.runtimes(), home.root.join("facts"), last.clone()] {
                 files::private_dir(&dir)?;
             }
             // The runtime's processes of a cell pass through here with the cell's ids to reach their root filesystem.
             let pass = std::os::unix::fs::PermissionsExt::from_mode(0o711);
             let through = |dir: &Path| std::fs::set_permissions(dir, Clone::clone(&pass));
-            for dir in [&home.root, &home.runs()] {
+            for dir in [&home.root, &home.runs(), &last] {
                 crate::os::error::At::at(through(dir), "open up", dir)?;
             }
         }
@@ -65,6 +66,11 @@ impl Home {
         self.runtimes().join(id.as_str())
     }
 
+    /// A root skeleton that runs share, by the digest of its plan.
+    pub fn skeleton(&self, digest: &str) -> PathBuf {
+        self.root.join("skeletons").join(digest)
+    }
+
     /// A remembered fact, such as a runtime's version.
     pub fn fact(&self, name: &str) -> PathBuf {
         self.root.join("facts").join(name)
@@ -76,12 +82,13 @@ impl RunDir {
         &self.path
     }
 
-    pub fn bundle(&self) -> PathBuf {
-        self.path.join("bundle")
+    /// The OCI bundle is the run's directory itself.
+    pub fn bundle(&self) -> &Path {
+        &self.path
     }
 
     pub fn rootfs(&self) -> PathBuf {
-        self.path.join("bundle/rootfs")
+        self.path.join("rootfs")
     }
 
     /// Mount points laid over an image.

@@ -3,3 +3,4 @@
 pub mod home;
 pub mod ids;
 pub mod runs;
+pub mod skeletons;

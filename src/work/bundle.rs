@@ -11,6 +11,7 @@ use crate::os::error::At;
 use crate::os::files;
 use crate::rules::spec::{self, Place};
 use crate::rules::{merge, plan};
+use crate::store::skeletons;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -51,7 +52,7 @@ pub fn write(
         Root::Skeleton { entries, .. } => {
             let rootfs = out.join("rootfs");
             files::dir(&rootfs, 0o755).map_err(os)?;
-            prepare::skeleton(&rootfs, entries).map_err(os)?;
+            skeletons::make(&rootfs, entries).map_err(os)?;
             "rootfs".to_owned()
         }
         Root::Image { directory, .. } => {

@@ -1,11 +1,10 @@
 //! One living single-use container. Its states are types: it is created once, dispatched to once, and used up.
 
-use super::prepare;
-use super::{demolish, faults, order};
+use super::prepare::{self, Staged};
+use super::{demolish, faults};
 use crate::model::counters::Counters;
 use crate::model::fault::Fault;
-use crate::model::limits::Limits;
-use crate::model::plan::{CgroupWrite, Fill, Shape};
+use crate::model::plan::{CgroupWrite, Shape};
 use crate::model::wire::{Order, Report};
 use crate::os::cgroup::Group;
 use crate::os::counters::{self, OomWatch};
@@ -32,6 +31,13 @@ pub struct Cell<S> {
     runtime: Process,
     /// Ends whatever lives should we leave early, by error or panic.
     guard: Guard,
+}
+
+/// The runtime is at work.
+#[derive(Debug)]
+pub struct Starting {
+    peer: Peer,
+    staged: Staged,
 }
 
 /// Init runs and waits for its job.
@@ -79,7 +85,6 @@ pub struct Site<'a> {
     pub cgroup: &'a str,
     pub runtime: &'a Runtime,
     pub first_id: u32,
-    pub setup_deadline: u64,
 }
 
 /// Why there is no cell.
@@ -102,17 +107,18 @@ impl From<OsError> for NoCell {
     }
 }
 
-impl Cell<Waiting> {
-    /// Creates a cell and waits until its init says hello.
+impl Cell<Starting> {
+    /// Prepares a cell's root and configuration and has the runtime start it.
     ///
     /// # Errors
-    /// of preparation, of the runtime (with its own words), of the set-up deadline; or cancellation. Nothing is left then.
-    pub fn create(site: Site<'_>, shape: &Shape, signals: &Signals) -> Result<Self, NoCell> {
-        let Site { home, run, group, cgroup, runtime, first_id, setup_deadline } = site;
-        let mut staged = prepare::root(run, shape, first_id)?;
+    /// of preparation, or where the runtime cannot even be executed. No process is left then.
+    pub fn start(site: Site<'_>, shape: &Shape) -> Result<Self, Fault> {
+        let os = |e| faults::ours(&e);
+        let Site { home, run, group, cgroup, runtime, first_id } = site;
+        let mut staged = prepare::root(home, run, shape, first_id)?;
         let init =
             std::env::current_exe().map_err(|e| Fault::ours("internal", format!("our own binary cannot be found: {e}")))?;
-        let (rootfs, init) = (run.rootfs(), init.to_string_lossy());
+        let (rootfs, init) = (staged.rootfs.clone(), init.to_string_lossy());
         let place = Place {
             first_id,
             cgroup,
@@ -121,36 +127,41 @@ impl Cell<Waiting> {
             staged: std::mem::take(&mut staged.sources),
             sandbox: None,
         };
-        prepare::config(&run.bundle(), &spec::cell(shape, &place)?)?;
-        let listener = socket::listen_at(run.path(), RunDir::SOCKET)?;
-        let peer = socket::connect_to(run.path(), RunDir::SOCKET)?;
+        prepare::config(run.bundle(), &spec::cell(shape, &place)?)?;
+        let listener = socket::listen_at(run.path(), RunDir::SOCKET).map_err(os)?;
+        let peer = socket::connect_to(run.path(), RunDir::SOCKET).map_err(os)?;
         let (log, console) = (run.log(), run.console());
-        let process = runtime.start(Start {
+        let start = Start {
             id: run.id.as_str(),
             state: &home.runtimes(),
-            bundle: &run.bundle(),
+            bundle: run.bundle(),
             log: &log,
             console: &console,
             socket: listener,
-        })?;
+        };
+        let process = runtime.start(start).map_err(os)?;
         let guard = Guard { group: group.clone(), runtime: process.pid, armed: true };
-        let init = hello(&peer, &process, run, signals, setup_deadline)?;
-        staged.detach()?;
-        Ok(Self { run: run.clone(), group, state: Waiting { peer, init }, runtime: process, guard })
+        Ok(Self { run: run.clone(), group, state: Starting { peer, staged }, runtime: process, guard })
     }
 
+    /// Waits until the cell's init says hello.
+    ///
+    /// # Errors
+    /// of the runtime (with its own words), of the deadline; or cancellation. No process is left then.
+    pub fn ready(self, signals: &Signals, deadline: u64) -> Result<Cell<Waiting>, NoCell> {
+        let Starting { peer, mut staged } = self.state;
+        let init = hello(&peer, &self.runtime, &self.run, signals, deadline)?;
+        staged.detach()?;
+        Ok(Cell { run: self.run, group: self.group, state: Waiting { peer, init }, runtime: self.runtime, guard: self.guard })
+    }
+}
+
+impl Cell<Waiting> {
     /// Writes the late-bound limits, reads the counters, sends the job. From here on the program may run.
     ///
     /// # Errors
-    /// exit 3 where the kernel refuses a limit, exit 2 where a file cannot be read, exit 4 where init is gone.
-    pub fn dispatch(
-        self,
-        fill: Fill,
-        limits: &Limits,
-        writes: &[CgroupWrite],
-        stdio: [OwnedFd; 3],
-    ) -> Result<Cell<Running>, Fault> {
-        let order = order::write(fill, limits)?;
+    /// exit 3 where the kernel refuses a limit, exit 4 where init is gone.
+    pub fn dispatch(self, order: &File, writes: &[CgroupWrite], stdio: &[OwnedFd; 3]) -> Result<Cell<Running>, Fault> {
         for write in writes {
             self.group.set(write.controller, write.file, &write.value).map_err(|e| refused(write, &e))?;
         }
@@ -163,7 +174,7 @@ impl Cell<Waiting> {
         let mut peak = counters::reset_peak(&self.group);
         let base = counters::read(&self.group, peak.as_mut());
         let Waiting { peer, init } = self.state;
-        let [stdin, stdout, stderr] = &stdio;
+        let [stdin, stdout, stderr] = stdio;
         let fds = [order.as_fd(), stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
         peer.send(&Order::Dispatch, &fds).map_err(|e| faults::ours(&socket::on_socket(e)))?;
         let state = Running { peer, init, oom, base, peak };

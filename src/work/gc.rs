@@ -7,6 +7,7 @@ use crate::os::cgroup::Trees;
 use crate::os::clock;
 use crate::store::home::Home;
 use crate::store::runs::{self, Found};
+use crate::store::skeletons;
 use serde::Serialize;
 use std::path::Path;
 
@@ -50,6 +51,9 @@ pub fn gc(policy: &Policy, root: Option<&Path>, dry_run: bool) -> Result<Swept, 
                 }
             }
         }
+    }
+    if !dry_run {
+        skeletons::sweep(&home).map_err(|e| faults::ours(&e))?;
     }
     Ok(swept)
 }

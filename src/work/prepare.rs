@@ -2,19 +2,22 @@
 
 use super::faults;
 use crate::model::fault::Fault;
-use crate::model::plan::{Entry, PlannedMount, Root, Shape};
+use crate::model::plan::{PlannedMount, Root, Shape};
 use crate::model::policy::IDS_PER_CELL;
 use crate::os::error::{At, OsResult};
 use crate::os::files;
 use crate::os::mount::{self, Ids};
-use crate::store::home::RunDir;
+use crate::store::home::{Home, RunDir};
+use crate::store::skeletons;
 use oci_spec::runtime::Spec;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Mounts of ours that the runtime is to bind; to be taken away once it has.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Staged {
+    /// The cell's root filesystem.
+    pub rootfs: PathBuf,
     /// By the source that the job named.
     pub sources: BTreeMap<String, String>,
     mounted: Vec<PathBuf>,
@@ -24,21 +27,27 @@ pub struct Staged {
 ///
 /// # Errors
 /// exit 2 where a bind source cannot be reached without symlinks, exit 4 for the rest.
-pub fn root(run: &RunDir, shape: &Shape, first_id: u32) -> Result<Staged, Fault> {
+pub fn root(home: &Home, run: &RunDir, shape: &Shape, first_id: u32) -> Result<Staged, Fault> {
     let os = |e| faults::ours(&e);
-    files::dir(&run.bundle(), 0o711).map_err(os)?;
-    files::dir(&run.rootfs(), 0o755).map_err(os)?;
-    let mut staged = Staged::default();
+    let mut staged = Staged { rootfs: run.rootfs(), sources: BTreeMap::new(), mounted: Vec::new() };
     let binds = shape.mounts.iter().any(|m| matches!(m, PlannedMount::Bind { .. }));
     if binds || matches!(shape.root, Root::Image { .. }) {
         mount::private_namespace().map_err(os)?;
         files::dir(&run.staged(), 0o711).map_err(os)?;
     }
     match &shape.root {
-        Root::Skeleton { entries, .. } => skeleton(&run.rootfs(), entries).map_err(os)?,
+        // A skeleton with mount points of a job's own would fill the shelf with as many as there are jobs.
+        Root::Skeleton { entries, .. } if shape.mounts.is_empty() => {
+            staged.rootfs = skeletons::shared(home, entries).map_err(os)?
+        }
+        Root::Skeleton { entries, .. } => {
+            files::dir(&run.rootfs(), 0o755).map_err(os)?;
+            skeletons::make(&run.rootfs(), entries).map_err(os)?;
+        }
         Root::Image { directory, entries } => {
+            files::dir(&run.rootfs(), 0o755).map_err(os)?;
             files::dir(&run.skeleton(), 0o755).map_err(os)?;
-            skeleton(&run.skeleton(), entries).map_err(os)?;
+            skeletons::make(&run.skeleton(), entries).map_err(os)?;
             let lower = run.staged().join("image");
             files::dir(&lower, 0o755).map_err(os)?;
             let source = mount::source(directory.as_path()).map_err(os)?;
@@ -83,6 +92,13 @@ fn bind(source: &Path, target: &Path, shape: &Shape, first_id: u32, read_only: b
         .map_err(|e| faults::ours(&e))
 }
 
+impl Drop for Staged {
+    /// A run that ends early must not find its own mounts in the way of its removal.
+    fn drop(&mut self) {
+        let _ = self.detach();
+    }
+}
+
 impl Staged {
     /// The container has its own clones of these mounts now; ours go.
     ///
@@ -91,22 +107,6 @@ impl Staged {
     pub fn detach(&mut self) -> OsResult<()> {
         self.mounted.drain(..).rev().try_for_each(|target| mount::detach(&target))
     }
-}
-
-/// Makes the entries of a skeleton below `root`; parents come first in the plan.
-///
-/// # Errors
-/// of mkdir, open, symlink.
-pub fn skeleton(root: &Path, entries: &[Entry]) -> OsResult<()> {
-    let at = |path: &str| root.join(path.trim_start_matches('/'));
-    for entry in entries {
-        match entry {
-            Entry::Directory { path, mode } => files::dir(&at(path), *mode)?,
-            Entry::File { path, content } => files::create(&at(path), content.as_bytes(), 0o644)?,
-            Entry::Symlink { path, to } => std::os::unix::fs::symlink(to, at(path)).at("make the symlink", at(path))?,
-        }
-    }
-    Ok(())
 }
 
 /// Writes `config.json`, its keys in order, so that the same plan gives the same bytes.

@@ -3,13 +3,14 @@
 use super::cell::{Cell, NoCell, Running, Site};
 use super::host::{self, Host};
 use super::supervise::{self, Desk, Seen};
-use super::{demolish, faults, feed, gc, intake, settings, streams};
+use super::{demolish, faults, feed, gc, intake, order, settings, streams};
 use crate::model::evidence::{Evidence, Fate, Stop};
 use crate::model::fault::Fault;
 use crate::model::job::{ImageRef, Job};
+use crate::model::limits::Limits;
 use crate::model::names::BundleName;
 use crate::model::outcome::{Cleanup, Outcome, Phases, Provenance, Start, VERSION};
-use crate::model::plan::Plan;
+use crate::model::plan::{Fill, Plan};
 use crate::model::policy::Policy;
 use crate::model::record::{Process, Record, RunState};
 use crate::os::cgroup::Group;
@@ -21,7 +22,8 @@ use crate::store::home::Home;
 use crate::store::ids::{self, Slot};
 use crate::store::runs::{self, Owned};
 use nix::sys::signal::Signal;
-use std::os::fd::BorrowedFd;
+use std::fs::File;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// A job with all that surrounds it.
@@ -221,7 +223,7 @@ struct Told {
     ended: u64,
 }
 
-impl Scene<'_, '_> {
+impl<'a> Scene<'_, 'a> {
     fn act(&self, plan: Plan, record: &mut Record, rest: &mut Rest) -> Result<Told, Fault> {
         let os = |e| faults::ours(&e);
         let slot = ids::take(&rest.home, self.policy.ids).map_err(os)?.ok_or_else(no_ids)?;
@@ -239,35 +241,33 @@ impl Scene<'_, '_> {
             cgroup: self.cgroup,
             runtime: &self.host.runtime,
             first_id,
-            setup_deadline: deadline,
         };
         let asked = clock::now_ns();
-        let created = Cell::create(site, &plan.shape, self.signals);
+        let Plan { shape, fill, limits, cgroup, .. } = plan;
+        let cell = Cell::start(site, &shape)?;
+        // While the runtime is at work: everything of the job that needs no cell.
+        let owner = (first_id + shape.user.uid, first_id + shape.user.gid);
+        let (order, stdio, desk) = self.lay_out(fill, &limits, owner)?;
+        let cell = match cell.ready(self.signals, deadline) {
+            Ok(cell) => cell,
+            Err(NoCell::Fault(fault)) => return Err(fault),
+            Err(NoCell::Cancelled) => return Ok(self.never_ran(Stop::Cancelled)),
+        };
+        record.state = RunState::Running;
+        runs::write(&rest.owned.dir, record).map_err(os)?;
+        let mut cell = cell.dispatch(&order, &cgroup, &stdio)?;
+        drop((order, stdio));
         // What fails here is gc's: the cell does not depend on it.
         let _ = primer.stop();
-        match created {
-            Ok(cell) => {
-                record.state = RunState::Running;
-                runs::write(&rest.owned.dir, record).map_err(os)?;
-                self.perform(cell, plan, first_id, deadline, &rest.home, asked)
-            }
-            Err(NoCell::Fault(fault)) => Err(fault),
-            Err(NoCell::Cancelled) => self.never_ran(Stop::Cancelled),
-        }
+        let confined = cell.confine_ourselves(&rest.home);
+        let cores = limits.cpus.map_or(probe::cpus(), |c| c.ceil() as u32);
+        let seen = supervise::watch(&mut cell, desk, self.signals, &limits, cores, deadline);
+        Ok(self.conclude(cell, seen, confined, asked))
     }
 
-    fn perform(
-        &self,
-        cell: Cell<super::cell::Waiting>,
-        plan: Plan,
-        first_id: u32,
-        deadline: u64,
-        home: &Home,
-        asked: u64,
-    ) -> Result<Told, Fault> {
+    /// The order, the program's three streams, and our ends of them.
+    fn lay_out(&self, mut fill: Fill, limits: &Limits, (uid, gid): (u32, u32)) -> Result<(File, [OwnedFd; 3], Desk<'a>), Fault> {
         let os = |e| faults::ours(&e);
-        let Plan { shape, mut fill, limits, cgroup, .. } = plan;
-        let (uid, gid) = (first_id + shape.user.uid, first_id + shape.user.gid);
         let (out, err) = (pipe::from_program(uid, gid).map_err(os)?, pipe::from_program(uid, gid).map_err(os)?);
         let (stdin, feed) = feed::open(fill.stdin.take(), self.stdin, uid, gid)?;
         let collect = fill.collect.clone();
@@ -278,11 +278,7 @@ impl Scene<'_, '_> {
             collecting: collect.is_some(),
             intake: intake::Intake::new(collect),
         };
-        let mut cell = cell.dispatch(fill, &limits, &cgroup, [stdin, out.write, err.write])?;
-        let confined = cell.confine_ourselves(home);
-        let cores = limits.cpus.map_or(probe::cpus(), |c| c.ceil() as u32);
-        let seen = supervise::watch(&mut cell, desk, self.signals, &limits, cores, deadline);
-        Ok(self.conclude(cell, seen, confined, asked))
+        Ok((order::write(fill, limits)?, [stdin, out.write, err.write], desk))
     }
 
     fn conclude(&self, mut cell: Cell<Running>, seen: Seen, confined: std::io::Result<()>, asked: u64) -> Told {
@@ -318,7 +314,7 @@ impl Scene<'_, '_> {
     }
 
     /// The answer of a job that was cancelled before its cell was ready.
-    fn never_ran(&self, stop: Stop) -> Result<Told, Fault> {
+    fn never_ran(&self, stop: Stop) -> Told {
         let now = clock::now_ns();
         let nothing = || crate::model::outcome::Stream::new(Vec::new(), 0);
         let evidence = Evidence {
@@ -331,7 +327,7 @@ impl Scene<'_, '_> {
             files: Default::default(),
         };
         let phases = Phases { setup_ns: now.saturating_sub(self.began), ..Phases::default() };
-        Ok(Told { evidence, phases, buried: demolish::empty(self.group).map_err(|e| e.to_string()), ended: now })
+        Told { evidence, phases, buried: demolish::empty(self.group).map_err(|e| e.to_string()), ended: now }
     }
 }
 
