@@ -52,18 +52,45 @@ def table(title, head, rows):
         print("  " + "  ".join(str(cell).ljust(width) for cell, width in zip(row, widths)).rstrip())
 
 
-def allow_list(config):
-    """The whole allow-list as an OCI runtime would have to build it: what init loads ready-made in a cell."""
-    with open("bundles/baseline/seccomp.json", encoding="utf-8") as f:
-        filters = json.load(f)
-    names = sorted({rule["syscall"] for rule in filters["1-allow"]["filter"]})
-    config["linux"]["seccomp"] = {
-        "defaultAction": "SCMP_ACT_ERRNO",
-        "defaultErrnoRet": 38,
-        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
-        "syscalls": [{"names": names, "action": "SCMP_ACT_ALLOW"}],
-    }
-    return config
+OPERATORS = {"eq": "SCMP_CMP_EQ", "ne": "SCMP_CMP_NE", "le": "SCMP_CMP_LE", "lt": "SCMP_CMP_LT", "ge": "SCMP_CMP_GE", "gt": "SCMP_CMP_GT"}
+
+
+def oci_arguments(arguments):
+    """Conditions on arguments in the words of the OCI runtime specification."""
+    converted = []
+    for a in arguments:
+        if isinstance(a["op"], dict):
+            mask = a["op"]["masked_eq"]
+            converted.append({"index": a["index"], "value": mask, "valueTwo": a["val"], "op": "SCMP_CMP_MASKED_EQ"})
+        else:
+            converted.append({"index": a["index"], "value": a["val"], "op": OPERATORS[a["op"]]})
+    return converted
+
+
+def allow_list(architectures):
+    """Puts the whole allow-list that init loads ready-made into config.json, where the runtime must build it anew each time."""
+
+    def edit(config):
+        with open("bundles/baseline/seccomp.json", encoding="utf-8") as f:
+            filters = json.load(f)
+        syscalls, plain = [], []
+        for rule in filters["1-allow"]["filter"]:
+            if rule.get("args"):
+                syscalls.append({"names": [rule["syscall"]], "action": "SCMP_ACT_ALLOW", "args": oci_arguments(rule["args"])})
+            else:
+                plain.append(rule["syscall"])
+        syscalls.append({"names": plain, "action": "SCMP_ACT_ALLOW"})
+        denied = [rule["syscall"] for rule in filters["2-deny"]["filter"] if not rule.get("args")]
+        syscalls.append({"names": denied, "action": "SCMP_ACT_ERRNO", "errnoRet": 1})
+        config["linux"]["seccomp"] = {
+            "defaultAction": "SCMP_ACT_ERRNO",
+            "defaultErrnoRet": 38,
+            "architectures": [f"SCMP_ARCH_{a}" for a in architectures],
+            "syscalls": syscalls,
+        }
+        return config
+
+    return edit
 
 
 class Bundle:
@@ -90,17 +117,11 @@ class Bundle:
         return call(["runc", "--root", self.state, "run", "--bundle", self.dir, name])
 
 
-def native_only(config):
-    config = allow_list(config)
-    config["linux"]["seccomp"]["architectures"] = ["SCMP_ARCH_X86_64"]
-    return config
-
-
 def cold(runcell, work, runs):
     """A cold one-shot against a bare runtime on the very same bundle, and against lighter sandboxes."""
     same = Bundle(runcell, work, "same")
-    native = Bundle(runcell, work, "native", native_only)
-    listed = Bundle(runcell, work, "listed", allow_list)
+    native = Bundle(runcell, work, "native", allow_list(["X86_64"]))
+    listed = Bundle(runcell, work, "listed", allow_list(["X86_64", "X86", "X32"]))
     bwrap = ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "true"]
     times = interleaved(
         {
