@@ -1,9 +1,7 @@
 //! The program's own process, from fork to execve: everything that must hold for it is set here, last the filters.
 
-use crate::model::limits::Rlimit;
 use crate::model::wire::{Dispatch, StartFailure, Step};
-use crate::os::{confine, signal, sys};
-use nix::sys::resource::{Resource, setrlimit};
+use crate::os::{confine, limit, signal, sys};
 use nix::unistd::Pid;
 use std::ffi::CString;
 use std::fs::File;
@@ -96,27 +94,10 @@ fn prepare(
     std::env::set_current_dir(&d.cwd).map_err(|e| failed(Step::Cwd, &d.cwd, &e))?;
     confine::program(&d.writable).map_err(|e| failed(Step::Confine, "landlock", &e))?;
     for (name, value) in &d.rlimits {
-        setrlimit(resource(*name), *value, *value).map_err(|e| failed(Step::Rlimit, &format!("{name:?}"), &e.into()))?;
+        limit::set(*name, *value).map_err(|e| failed(Step::Rlimit, &format!("{name:?}"), &e))?;
     }
     confine::install(filters).map_err(|e| failed(Step::Confine, "seccomp", &e))?;
     Ok((argv, env))
-}
-
-fn resource(name: Rlimit) -> Resource {
-    match name {
-        Rlimit::Core => Resource::RLIMIT_CORE,
-        Rlimit::Data => Resource::RLIMIT_DATA,
-        Rlimit::As => Resource::RLIMIT_AS,
-        Rlimit::Memlock => Resource::RLIMIT_MEMLOCK,
-        Rlimit::Msgqueue => Resource::RLIMIT_MSGQUEUE,
-        Rlimit::Sigpending => Resource::RLIMIT_SIGPENDING,
-        Rlimit::Rtprio => Resource::RLIMIT_RTPRIO,
-        Rlimit::Nice => Resource::RLIMIT_NICE,
-        Rlimit::Locks => Resource::RLIMIT_LOCKS,
-        Rlimit::Fsize => Resource::RLIMIT_FSIZE,
-        Rlimit::Nofile => Resource::RLIMIT_NOFILE,
-        Rlimit::Stack => Resource::RLIMIT_STACK,
-    }
 }
 
 /// Tries each place where the program may be, as execvp(3) does, but keeps apart what that lumps together: a program that

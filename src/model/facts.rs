@@ -1,5 +1,6 @@
 //! What is true of this host right now; gathered by the machines, weighed by the rules.
 
+use super::limits::Rlimit;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Which cgroup hierarchy holds the controllers.
@@ -21,6 +22,8 @@ pub struct Facts {
     pub swap_limit: bool,
     /// Bytes of swap that the host has.
     pub swap_bytes: u64,
+    /// The highest resource limits that we can give: the kernel's with CAP_SYS_RESOURCE, our own hard ones without.
+    pub hard: BTreeMap<Rlimit, u64>,
     /// Cores present, for `cpuset`.
     pub cpus: u32,
     pub landlock_abi: Option<u32>,

@@ -30,6 +30,8 @@ pub struct Shape {
     pub sandbox_bytes: u64,
     pub inodes: u64,
     pub shm_bytes: u64,
+    /// Hard limits that init gets, wide enough for any job.
+    pub hard: BTreeMap<Rlimit, u64>,
 }
 
 /// The root filesystem to be made.

@@ -7,6 +7,7 @@ pub mod files;
 pub mod lease;
 pub mod socket;
 pub mod pipe;
+pub mod limit;
 pub mod signal;
 pub mod watch;
 pub mod process;

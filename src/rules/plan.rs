@@ -54,6 +54,7 @@ pub fn plan(job: Job, bundle: BundleName, policy: &Policy, facts: &Facts, best_e
         sandbox_bytes: limits.sandbox.0,
         inodes: limits.inodes,
         shm_bytes: limits.sandbox.0,
+        hard: facts.hard.clone(),
     };
     let fill = Fill {
         argv,
@@ -61,7 +62,7 @@ pub fn plan(job: Job, bundle: BundleName, policy: &Policy, facts: &Facts, best_e
         cwd: cwd(job.cwd)?,
         stdin: job.stdin,
         files,
-        rlimits: rlimits(&limits),
+        rlimits: rlimits(&limits, facts)?,
         writable,
         collect: (!collect.globs.is_empty()).then_some(collect),
         deny_suid,
@@ -196,7 +197,9 @@ fn writable(mounts: &[PlannedMount]) -> Vec<String> {
     ["/sandbox", "/tmp"].into_iter().filter(|place| !replaced(place)).map(str::to_owned).chain(own).collect()
 }
 
-fn rlimits(limits: &Limits) -> Vec<(Rlimit, u64)> {
+/// # Errors
+/// exit 3 where one is above what this host lets us give.
+fn rlimits(limits: &Limits, facts: &Facts) -> Result<Vec<(Rlimit, u64)>, Fault> {
     let mut all = std::collections::BTreeMap::from([
         // A piped core_pattern ignores 0; 1 byte means "abort" to a pipe and is below the least for a file (fs/coredump.c).
         (Rlimit::Core, 1),
@@ -207,7 +210,23 @@ fn rlimits(limits: &Limits) -> Vec<(Rlimit, u64)> {
         (Rlimit::Stack, limits.stack.0),
     ]);
     all.extend(limits.rlimits.iter().map(|(name, value)| (*name, *value)));
-    all.into_iter().collect()
+    let above = all.iter().find(|(name, value)| facts.hard.get(name).is_some_and(|hard| *value > hard));
+    if let Some((name, value)) = above {
+        let place = match name {
+            Rlimit::Nofile => "limits.open_files",
+            Rlimit::Fsize => "limits.file_size",
+            Rlimit::Stack => "limits.stack",
+            _ => "limits.rlimits",
+        };
+        let hard = facts.hard.get(name).copied().unwrap_or(0);
+        return Err(Fault::host(
+            "rlimit:hard",
+            format!("{value} is above the {hard} that runcell itself was started with ({name:?})"),
+        )
+        .at(place)
+        .hint("ask for less, raise the hard limit where runcell is started (ulimit -H), or give it CAP_SYS_RESOURCE"));
+    }
+    Ok(all.into_iter().collect())
 }
 
 #[cfg(test)]
@@ -227,6 +246,7 @@ pub(crate) mod tests {
             controllers: controllers.iter().map(|c| (*c).to_owned()).collect(),
             swap_limit: true,
             swap_bytes: 0,
+            hard: [(Rlimit::Nofile, 1 << 20), (Rlimit::Stack, u64::MAX), (Rlimit::Core, u64::MAX)].into(),
             cpus: 2,
             landlock_abi: Some(6),
             host_dirs: vec![HostDir::Directory("/usr".into()), link("/bin", "usr/bin"), link("/lib", "usr/lib")],
@@ -288,6 +308,18 @@ pub(crate) mod tests {
         let many = vec!["x".repeat(100_000); 60];
         let json = serde_json::to_string(&serde_json::json!({"argv": many})).expect("json");
         assert_eq!(planned(&json, "").expect_err("too large").path.as_deref(), Some("argv"));
+    }
+
+    #[test]
+    fn limits_above_our_own_are_told_before_the_start() {
+        let fault = planned(r#"{"argv":["a"],"limits":{"open_files":1048576}}"#, "").map(drop);
+        assert!(fault.is_ok());
+        let mut poor = facts(Layout::V2);
+        poor.hard.insert(Rlimit::Nofile, 1023);
+        let job: Job = serde_json::from_str(r#"{"argv":["a"]}"#).expect("a job");
+        let bundle = BundleName::try_from("default".to_owned()).expect("a name");
+        let fault = plan(job, bundle, &Policy::default(), &poor, false).expect_err("refused");
+        assert_eq!((fault.code, fault.path.as_deref()), ("rlimit:hard", Some("limits.open_files")));
     }
 
     #[test]

@@ -23,6 +23,10 @@ const BASELINE: &str = include_str!("../../bundles/baseline/config.json");
 /// Where init lies inside the cell. Below /dev, a tmpfs of the cell's own, so that no image is ever modified.
 pub const INIT: &str = "/dev/.runcell/init";
 
+/// Init's own soft limits are ordinary: an unlimited stack would change the memory layout of every program (mmap_base in
+/// the kernel's mm/util.c).
+const SOFT: [(Rlimit, u64); 3] = [(Rlimit::Nofile, 1024), (Rlimit::Stack, 8 << 20), (Rlimit::Core, 0)];
+
 /// What is known only once a run has its place on the host.
 #[derive(Clone, Debug)]
 pub struct Place<'a> {
@@ -58,6 +62,12 @@ pub fn cell(shape: &Shape, place: &Place<'_>) -> Result<Spec, Fault> {
     mounts.insert(after_dev, bind);
     if let Some(process) = spec.process_mut() {
         process.set_args(Some(vec![INIT.to_owned(), "init".to_owned()]));
+        // Init has no capability to raise a hard limit, and the job's own limits are only known at dispatch.
+        let open = |(name, hard): (&Rlimit, &u64)| {
+            let soft = SOFT.iter().find(|(n, _)| n == name).map_or(*hard, |(_, soft)| *soft.min(hard));
+            PosixRlimitBuilder::default().typ(oci_rlimit(*name)).soft(soft).hard(*hard).build()
+        };
+        process.set_rlimits(Some(shape.hard.iter().map(open).collect::<Result<_, _>>().map_err(ours)?));
         process.set_oom_score_adj(Some(0));
     }
     Ok(spec)

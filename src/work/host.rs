@@ -6,7 +6,7 @@ use crate::model::fault::Fault;
 use crate::model::job::{ImageRef, Job, MountSource};
 use crate::model::policy::Policy;
 use crate::os::cgroup::{self, Trees};
-use crate::os::{files, probe, sys};
+use crate::os::{files, limit, probe, sys};
 use crate::rules::rootfs;
 use crate::runtime::driver::{self, Runtime};
 use crate::runtime::version;
@@ -47,6 +47,7 @@ pub fn look(home: &Home, policy: &Policy, runtime: Option<&str>) -> Result<Host,
         controllers,
         swap_limit,
         swap_bytes: probe::swap_bytes(&meminfo),
+        hard: limit::hard(),
         cpus: probe::cpus(),
         landlock_abi: sys::landlock_abi(),
         host_dirs: probe::host_dirs(),
