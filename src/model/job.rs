@@ -3,6 +3,7 @@
 use super::blob;
 use super::limits::Asked;
 use super::names::{BundleName, JobId};
+use super::object::{self, Object};
 use super::paths::{GuestPath, HostPath, RelPath};
 use super::quantity::Bytes;
 use super::unique::Unique;
@@ -44,6 +45,7 @@ pub struct Job {
     /// `none` (default) has loopback alone; `host` needs the policy's leave.
     pub network: Option<Network>,
     /// Bounds; see the limits table.
+    #[serde(deserialize_with = "object::only")]
     pub limits: Asked,
     /// Anything the caller wants to find again in the outcome.
     pub labels: Unique<String, String>,
@@ -111,7 +113,7 @@ pub struct FileIn {
 
 /// Something mounted into the cell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "RawMount", into = "RawMount")]
+#[serde(try_from = "Object<RawMount>", into = "RawMount")]
 #[schemars(with = "RawMount")]
 pub struct Mount {
     pub target: GuestPath,
@@ -233,10 +235,10 @@ impl From<User> for String {
     }
 }
 
-impl TryFrom<RawMount> for Mount {
+impl TryFrom<Object<RawMount>> for Mount {
     type Error = String;
 
-    fn try_from(raw: RawMount) -> Result<Self, String> {
+    fn try_from(Object(raw): Object<RawMount>) -> Result<Self, String> {
         let source = match (raw.bind, raw.tmpfs) {
             (Some(source), None) => MountSource::Bind { source, writable: raw.writable },
             (None, Some(Bytes(0))) => return Err("a tmpfs of 0 bytes would be unlimited; give it a size".into()),
