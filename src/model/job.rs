@@ -4,7 +4,7 @@ use super::blob;
 use super::limits::Asked;
 use super::names::{BundleName, JobId};
 use super::object::{self, Object};
-use super::paths::{GuestPath, HostPath, RelPath};
+use super::paths::{ABSOLUTE, GuestPath, HostPath, RelPath};
 use super::quantity::Bytes;
 use super::unique::Unique;
 use schemars::JsonSchema;
@@ -54,25 +54,25 @@ pub struct Job {
 /// Text that can be an argument or an environment value: no NUL, below 128 KiB.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("maxLength" = ARG_MAX_ONE - 1, "pattern" = r"^[^\u0000]*$"))]
 pub struct Text(String);
 
 /// The name of an environment variable: not empty, no `=`, no NUL.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = r"^[^=\u0000]+$"))]
 pub struct EnvName(String);
 
 /// A glob over paths relative to /sandbox (`*`, `**`, `?`, `[…]`, `{a,b}`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("maxLength" = 4096, "pattern" = r"^(?!\.\.(/|$))[^/](?!.*/\.\.(/|$))"))]
 pub struct Glob(String);
 
 /// Which root filesystem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = format!("^host$|{ABSOLUTE}")))]
 pub enum ImageRef {
     /// The host's own /usr, read-only, over a synthetic root.
     Host,
@@ -82,7 +82,7 @@ pub enum ImageRef {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = "^[0-9]{1,5}(:[0-9]{1,5})?$"))]
 pub struct User {
     pub uid: u32,
     pub gid: u32,
@@ -129,6 +129,7 @@ pub enum MountSource {
 /// A mount as written: `target` and exactly one of `bind`, `tmpfs`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = exactly_one(&["bind", "tmpfs"])))]
 pub struct RawMount {
     target: GuestPath,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -142,6 +143,7 @@ pub struct RawMount {
 /// A content as written in its long form.
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(extend("oneOf" = exactly_one(&["text", "base64", "file"])))]
 struct RawContent {
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
@@ -151,6 +153,7 @@ struct RawContent {
     file: Option<HostPath>,
     /// Octal, at most 0777: set-uid, set-gid and sticky bits have no place in a sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = "^0*[0-7]{1,3}$"))]
     mode: Option<String>,
 }
 
@@ -221,9 +224,10 @@ impl TryFrom<String> for User {
 
     fn try_from(s: String) -> Result<Self, String> {
         let (uid, gid) = s.split_once(':').unwrap_or((&s, &s));
-        match (uid.parse(), gid.parse()) {
+        let number = |text: &str| text.parse().ok().filter(|_| text.len() <= 5 && !text.starts_with('+'));
+        match (number(uid), number(gid)) {
             // 65534 is the overflow id: whoever has it owns all that is not mapped.
-            (Ok(uid), Ok(gid)) if uid < 65534 && gid < 65534 => Ok(Self { uid, gid }),
+            (Some(uid), Some(gid)) if uid < 65534 && gid < 65534 => Ok(Self { uid, gid }),
             _ => Err(format!("{s:?} is not a user: write \"uid\" or \"uid:gid\", numbers from 0 to 65533")),
         }
     }
@@ -303,10 +307,16 @@ impl Job {
     }
 }
 
+/// For schemas: of these fields one is there, and not null.
+fn exactly_one(names: &[&str]) -> Vec<serde_json::Value> {
+    let one = |name: &&str| serde_json::json!({"required": [name], "properties": {*name: {"not": {"type": "null"}}}});
+    names.iter().map(one).collect()
+}
+
 /// An octal mode of at most 0777.
 pub fn mode(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
-        Ok(mode) if mode <= 0o777 => Ok(mode),
+        Ok(mode) if mode <= 0o777 && !text.starts_with('+') => Ok(mode),
         _ => Err(format!("mode {text:?} is not octal within 0777, such as \"0755\"")),
     }
 }
