@@ -1,5 +1,6 @@
 //! Flags that spell a job. Each becomes its JSON field, so that flags and files are judged by one grammar.
 
+use crate::model::document;
 use crate::model::fault::Fault;
 use crate::model::job::Job;
 use clap::Args;
@@ -219,6 +220,6 @@ impl JobFlags {
     /// # Errors
     /// exit 2, naming flag or field.
     pub(super) fn job(&self) -> Result<Job, Fault> {
-        super::jobs::typed(&Value::Object(self.object()?).to_string().into_bytes())
+        document::job(Value::Object(self.object()?).to_string().as_bytes())
     }
 }

@@ -5,7 +5,7 @@ use crate::model::fault::{Fault, Whose};
 use crate::model::outcome::{Outcome, Verdict};
 use crate::work::list::Listed;
 use serde::Serialize;
-use std::io::Write;
+use std::io::{Stderr, Stdout, Write};
 use std::process::ExitCode;
 
 /// One JSON document on stdout. A reader that is gone changes nothing about what has been done.
@@ -14,6 +14,11 @@ pub(super) fn json(document: &impl Serialize) -> ExitCode {
     line.push(b'\n');
     let _ = std::io::stdout().lock().write_all(&line);
     ExitCode::SUCCESS
+}
+
+/// Our own two streams, for a program's output to go through as it comes.
+pub(super) fn streams() -> (Stdout, Stderr) {
+    (std::io::stdout(), std::io::stderr())
 }
 
 /// An outcome for programs.

@@ -1,9 +1,10 @@
 //! `runcell run`, in its two forms: for people and for programs.
 
 use super::words::{Common, RunArgs};
-use super::{jobs, policy, report};
+use super::{jobs, report};
 use crate::model::fault::Fault;
 use crate::work::run::{self, Answered, Live, Request};
+use crate::work::settings;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
@@ -28,8 +29,9 @@ pub(super) fn run(common: &Common, args: RunArgs) -> ExitCode {
 
 fn answer(common: &Common, args: &RunArgs, json: bool) -> Result<Answered, Fault> {
     let given = jobs::read(args.job.as_deref(), &args.flags)?;
-    let policy = policy(common)?;
-    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let policy = settings::policy(common.policy.as_deref())?;
+    let stdin = std::io::stdin();
+    let (stdout, stderr) = report::streams();
     // For people stdin goes through unless told otherwise; for programs it may be where the job came from.
     let inherit = match args.flags.stdin.as_deref() {
         Some("-") => args.job.as_deref().is_none_or(|job| job.as_os_str() != "-"),

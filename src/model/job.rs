@@ -3,7 +3,8 @@
 use super::blob;
 use super::limits::Asked;
 use super::names::{BundleName, JobId};
-use super::paths::{GuestPath, HostPath, RelPath};
+use super::object::{self, Object};
+use super::paths::{ABSOLUTE, GuestPath, HostPath, RelPath};
 use super::quantity::Bytes;
 use super::unique::Unique;
 use schemars::JsonSchema;
@@ -44,6 +45,7 @@ pub struct Job {
     /// `none` (default) has loopback alone; `host` needs the policy's leave.
     pub network: Option<Network>,
     /// Bounds; see the limits table.
+    #[serde(deserialize_with = "object::only")]
     pub limits: Asked,
     /// Anything the caller wants to find again in the outcome.
     pub labels: Unique<String, String>,
@@ -52,25 +54,25 @@ pub struct Job {
 /// Text that can be an argument or an environment value: no NUL, below 128 KiB.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("maxLength" = ARG_MAX_ONE - 1, "pattern" = r"^[^\u0000]*$"))]
 pub struct Text(String);
 
 /// The name of an environment variable: not empty, no `=`, no NUL.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = r"^[^=\u0000]+$"))]
 pub struct EnvName(String);
 
 /// A glob over paths relative to /sandbox (`*`, `**`, `?`, `[…]`, `{a,b}`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("maxLength" = 4096, "pattern" = r"^(?!\.\.(/|$))[^/](?!.*/\.\.(/|$))"))]
 pub struct Glob(String);
 
 /// Which root filesystem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = format!("^host$|{ABSOLUTE}")))]
 pub enum ImageRef {
     /// The host's own /usr, read-only, over a synthetic root.
     Host,
@@ -80,7 +82,7 @@ pub enum ImageRef {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = "^[0-9]{1,5}(:[0-9]{1,5})?$"))]
 pub struct User {
     pub uid: u32,
     pub gid: u32,
@@ -111,7 +113,7 @@ pub struct FileIn {
 
 /// Something mounted into the cell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "RawMount", into = "RawMount")]
+#[serde(try_from = "Object<RawMount>", into = "RawMount")]
 #[schemars(with = "RawMount")]
 pub struct Mount {
     pub target: GuestPath,
@@ -127,6 +129,7 @@ pub enum MountSource {
 /// A mount as written: `target` and exactly one of `bind`, `tmpfs`.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = exactly_one(&["bind", "tmpfs"])))]
 pub struct RawMount {
     target: GuestPath,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -140,6 +143,7 @@ pub struct RawMount {
 /// A content as written in its long form.
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(extend("oneOf" = exactly_one(&["text", "base64", "file"])))]
 struct RawContent {
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
@@ -149,6 +153,7 @@ struct RawContent {
     file: Option<HostPath>,
     /// Octal, at most 0777: set-uid, set-gid and sticky bits have no place in a sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = "^0*[0-7]{1,3}$"))]
     mode: Option<String>,
 }
 
@@ -219,9 +224,10 @@ impl TryFrom<String> for User {
 
     fn try_from(s: String) -> Result<Self, String> {
         let (uid, gid) = s.split_once(':').unwrap_or((&s, &s));
-        match (uid.parse(), gid.parse()) {
+        let number = |text: &str| text.parse().ok().filter(|_| text.len() <= 5 && !text.starts_with('+'));
+        match (number(uid), number(gid)) {
             // 65534 is the overflow id: whoever has it owns all that is not mapped.
-            (Ok(uid), Ok(gid)) if uid < 65534 && gid < 65534 => Ok(Self { uid, gid }),
+            (Some(uid), Some(gid)) if uid < 65534 && gid < 65534 => Ok(Self { uid, gid }),
             _ => Err(format!("{s:?} is not a user: write \"uid\" or \"uid:gid\", numbers from 0 to 65533")),
         }
     }
@@ -233,10 +239,10 @@ impl From<User> for String {
     }
 }
 
-impl TryFrom<RawMount> for Mount {
+impl TryFrom<Object<RawMount>> for Mount {
     type Error = String;
 
-    fn try_from(raw: RawMount) -> Result<Self, String> {
+    fn try_from(Object(raw): Object<RawMount>) -> Result<Self, String> {
         let source = match (raw.bind, raw.tmpfs) {
             (Some(source), None) => MountSource::Bind { source, writable: raw.writable },
             (None, Some(Bytes(0))) => return Err("a tmpfs of 0 bytes would be unlimited; give it a size".into()),
@@ -301,10 +307,16 @@ impl Job {
     }
 }
 
+/// For schemas: of these fields one is there, and not null.
+fn exactly_one(names: &[&str]) -> Vec<serde_json::Value> {
+    let one = |name: &&str| serde_json::json!({"required": [name], "properties": {*name: {"not": {"type": "null"}}}});
+    names.iter().map(one).collect()
+}
+
 /// An octal mode of at most 0777.
 pub fn mode(text: &str) -> Result<u32, String> {
     match u32::from_str_radix(text, 8) {
-        Ok(mode) if mode <= 0o777 => Ok(mode),
+        Ok(mode) if mode <= 0o777 && !text.starts_with('+') => Ok(mode),
         _ => Err(format!("mode {text:?} is not octal within 0777, such as \"0755\"")),
     }
 }

@@ -1,5 +1,6 @@
 //! The limits of a job: as asked (everything optional) and as they hold (defaults filled in, ceilings applied).
 
+use super::object;
 use super::quantity::{Bytes, Span};
 use super::unique::Unique;
 use schemars::JsonSchema;
@@ -40,6 +41,7 @@ pub struct Asked {
     /// Main thread stack (RLIMIT_STACK).
     pub stack: Option<Bytes>,
     /// Throughput of block devices.
+    #[serde(deserialize_with = "object::each")]
     pub io: Option<Vec<IoLimit>>,
     /// Other resource limits of setrlimit(2), soft and hard alike.
     pub rlimits: Option<Unique<Rlimit, u64>>,

@@ -2,12 +2,14 @@
 
 pub mod blob;
 pub mod counters;
+pub mod document;
 pub mod evidence;
 pub mod facts;
 pub mod fault;
 pub mod job;
 pub mod limits;
 pub mod names;
+pub mod object;
 pub mod outcome;
 pub mod paths;
 pub mod plan;

@@ -7,7 +7,7 @@ use std::fmt;
 /// What the caller calls its job; echoed, never interpreted. 1–128 printable characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("minLength" = 1, "maxLength" = 128, "pattern" = r"^[^\u0000-\u001f\u007f-\u009f]*$"))]
 pub struct JobId(String);
 
 /// What we call an execution: a ULID (26 characters of Crockford base32, sorted by time), never used twice.
@@ -19,7 +19,7 @@ pub struct RunId(String);
 /// The name of a bundle template: lower-case letters, digits, `-`, `_`, `.`; a single directory name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = "^[a-z0-9_-][a-z0-9._-]{0,63}$"))]
 pub struct BundleName(String);
 
 impl RunId {

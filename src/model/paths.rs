@@ -9,6 +9,10 @@ const PATH_MAX: usize = 4096;
 /// Longest single file name in bytes (`NAME_MAX`, limits.h).
 const NAME_MAX: usize = 255;
 
+/// What JSON Schema says of paths; it counts characters where the kernel counts bytes, so it lets a little more pass than we do.
+pub(super) const ABSOLUTE: &str = r"^(/|(/(?!\.\.?(/|$))[^/\u0000]{1,255})+)$";
+const RELATIVE: &str = r"^(?!\.\.?(/|$))[^/\u0000]{1,255}(/(?!\.\.?(/|$))[^/\u0000]{1,255})*$";
+
 fn component(part: &str) -> Result<(), String> {
     match part {
         "" => Err("has an empty component".into()),
@@ -29,7 +33,7 @@ fn length(path: &str) -> Result<(), String> {
 /// A place inside the cell: absolute, normal (no `.`, `..`, `//`), no NUL. `/` itself is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = ABSOLUTE))]
 pub struct GuestPath(String);
 
 impl GuestPath {
@@ -78,7 +82,7 @@ impl fmt::Display for GuestPath {
 /// Everything else is a legal name: quotes, newlines, leading dashes, 255 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = RELATIVE))]
 pub struct RelPath(String);
 
 impl RelPath {
@@ -114,7 +118,7 @@ impl From<RelPath> for String {
 /// A place on the host: absolute, normal, no NUL. Whether it may be used is the policy's word.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = ABSOLUTE))]
 pub struct HostPath(GuestPath);
 
 impl HostPath {
@@ -155,7 +159,7 @@ impl fmt::Display for HostPath {
 /// A block device file of the host: a [`HostPath`] below `/dev`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = r"^/dev/."))]
 pub struct DevicePath(String);
 
 impl DevicePath {

@@ -1,6 +1,7 @@
 //! The Policy: what the operator allows. Works with every field absent.
 
 use super::limits::Asked;
+use super::object;
 use super::paths::HostPath;
 use super::quantity::Span;
 use schemars::JsonSchema;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 #[schemars(title = "Policy")]
 pub struct Policy {
     /// The most that a job may have; the same names as a job's `limits`.
+    #[serde(deserialize_with = "object::only")]
     pub ceilings: Asked,
     /// What happens to a job that asks for more than a ceiling.
     pub over: Over,

@@ -2,6 +2,7 @@
 
 use super::job::{EnvName, Glob, ImageRef, Network, Text, User};
 use super::limits::Asked;
+use super::object;
 use super::paths::GuestPath;
 use super::unique::Unique;
 use schemars::JsonSchema;
@@ -20,5 +21,6 @@ pub struct Template {
     pub user: Option<User>,
     pub collect: Option<Vec<Glob>>,
     pub network: Option<Network>,
+    #[serde(deserialize_with = "object::only")]
     pub limits: Asked,
 }

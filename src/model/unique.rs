@@ -41,7 +41,7 @@ impl<K: Ord + Serialize, V: Serialize> Serialize for Unique<K, V> {
 
 struct Once<K, V>(PhantomData<(K, V)>);
 
-impl<'de, K: Ord + Deserialize<'de> + fmt::Debug, V: Deserialize<'de>> Visitor<'de> for Once<K, V> {
+impl<'de, K: Ord + Deserialize<'de> + Serialize, V: Deserialize<'de>> Visitor<'de> for Once<K, V> {
     type Value = Unique<K, V>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -52,7 +52,8 @@ impl<'de, K: Ord + Deserialize<'de> + fmt::Debug, V: Deserialize<'de>> Visitor<'
         let mut map = BTreeMap::new();
         while let Some(key) = access.next_key::<K>()? {
             if map.contains_key(&key) {
-                return Err(A::Error::custom(format!("{key:?} is named twice")));
+                let written = serde_json::to_string(&key).map_err(A::Error::custom)?;
+                return Err(A::Error::custom(format!("{written} is named twice")));
             }
             map.insert(key, access.next_value()?);
         }
@@ -60,7 +61,7 @@ impl<'de, K: Ord + Deserialize<'de> + fmt::Debug, V: Deserialize<'de>> Visitor<'
     }
 }
 
-impl<'de, K: Ord + Deserialize<'de> + fmt::Debug, V: Deserialize<'de>> Deserialize<'de> for Unique<K, V> {
+impl<'de, K: Ord + Deserialize<'de> + Serialize, V: Deserialize<'de>> Deserialize<'de> for Unique<K, V> {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         d.deserialize_map(Once(PhantomData))
     }

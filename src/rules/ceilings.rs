@@ -1,12 +1,16 @@
 //! Limits that make sense, and that the policy allows.
 
 use crate::model::fault::Fault;
-use crate::model::limits::{Asked, Limits, Rlimit};
+use crate::model::limits::{Asked, IoLimit, Limits, Rlimit};
 use crate::model::policy::Over;
 use crate::model::quantity::Bytes;
+use std::collections::BTreeMap;
 
 /// Below this the runtime itself fails while it starts the cell (measured with runc 1.1.5).
 pub const MEMORY_LEAST: u64 = 6 << 20;
+
+/// What the plan sets by itself, as low as can be: a ceiling must not raise it.
+const LOW_ALREADY: [Rlimit; 3] = [Rlimit::Core, Rlimit::Memlock, Rlimit::Msgqueue];
 
 /// Limits where zero means something; everywhere else it would mean "unlimited" or "nothing can run".
 fn malformed(limits: &Limits) -> Option<(&'static str, String)> {
@@ -26,7 +30,7 @@ fn malformed(limits: &Limits) -> Option<(&'static str, String)> {
         return Some((name, "must be more than 0".into()));
     }
     let day = 24 * 3600 * 1_000_000_000;
-    let io_empty = |io: &crate::model::limits::IoLimit| {
+    let io_empty = |io: &IoLimit| {
         [io.rbps.map(|b| b.0), io.wbps.map(|b| b.0), io.riops, io.wiops].iter().flatten().min().is_none_or(|least| *least == 0)
     };
     match limits {
@@ -64,7 +68,8 @@ pub fn cores(list: &str) -> Option<Vec<u32>> {
             return None;
         }
         let (low, high): (u32, u32) = (low.parse().ok()?, high.parse().ok()?);
-        if low > high || high > 65_535 {
+        // No set has more cores than that, however often a list names the same ones.
+        if low > high || high > 65_535 || cores.len() + (high - low) as usize > 65_535 {
             return None;
         }
         cores.extend(low..=high);
@@ -72,70 +77,117 @@ pub fn cores(list: &str) -> Option<Vec<u32>> {
     Some(cores)
 }
 
-/// Puts a value under its ceiling; `false` says that it was above.
-fn cap<T: PartialOrd + Copy>(value: &mut T, ceiling: Option<T>) -> bool {
+/// Puts a value under its ceiling; `true` says that more than that was asked for. A default that is above asks for nothing.
+fn cap<T: PartialOrd + Copy>(value: &mut T, asked: Option<T>, ceiling: Option<T>) -> bool {
     match ceiling {
         Some(top) if *value > top => {
             *value = top;
-            false
+            asked.is_some()
         }
-        _ => true,
+        _ => false,
     }
 }
 
-/// The same where silence means "unlimited", which is above every ceiling but asks for nothing.
+/// The same where silence means "unlimited".
 fn cap_optional<T: PartialOrd + Copy>(value: &mut Option<T>, ceiling: Option<T>) -> bool {
-    match (value.as_mut(), ceiling) {
-        (Some(value), top) => cap(value, top),
+    match (*value, ceiling) {
+        (Some(asked), Some(top)) => {
+            *value = Some(if asked > top { top } else { asked });
+            asked > top
+        }
         (None, top) => {
             *value = top;
-            true
+            false
         }
+        (Some(_), None) => false,
     }
 }
 
-/// The limits that hold, each sensible and none above its ceiling.
+/// The limits that hold, each sensible and none above its ceiling. `devices` has the numbers of the block devices that are
+/// named, since one device may have several names.
 ///
 /// # Errors
-/// exit 2 with the limit's path where a value makes no sense; exit 3 where it is above a ceiling and the policy says refuse.
-pub fn effective(asked: Asked, ceilings: &Asked, over: Over) -> Result<Limits, Fault> {
-    let sandbox_asked = asked.sandbox.is_some();
+/// exit 2 with the limit's path where a value makes no sense; exit 3 where it is above a ceiling and the policy says refuse,
+/// or where the ceilings leave nothing that makes sense.
+pub fn effective(asked: Asked, ceilings: &Asked, over: Over, devices: &BTreeMap<String, String>) -> Result<Limits, Fault> {
+    let a = asked.clone();
     let mut l = asked.complete();
     if let Some((name, why)) = malformed(&l) {
         return Err(Fault::caller("job:malformed", format!("limits.{name} {why}")).at(format!("limits.{name}")));
     }
     let c = ceilings;
-    let held = [
-        ("wall", cap(&mut l.wall, c.wall)),
+    let above = [
+        ("wall", cap(&mut l.wall, a.wall, c.wall)),
         ("cpu", cap_optional(&mut l.cpu, c.cpu)),
-        ("grace", cap(&mut l.grace, c.grace)),
-        ("memory", cap(&mut l.memory, c.memory)),
-        ("swap", cap(&mut l.swap, c.swap)),
-        ("pids", cap(&mut l.pids, c.pids)),
+        ("grace", cap(&mut l.grace, a.grace, c.grace)),
+        ("memory", cap(&mut l.memory, a.memory, c.memory)),
+        ("swap", cap(&mut l.swap, a.swap, c.swap)),
+        ("pids", cap(&mut l.pids, a.pids, c.pids)),
         ("cpus", cap_optional(&mut l.cpus, c.cpus)),
         ("cpu_weight", cap_optional(&mut l.cpu_weight, c.cpu_weight)),
-        ("output", cap(&mut l.output, c.output)),
-        ("sandbox", cap(&mut l.sandbox, c.sandbox)),
-        ("inodes", cap(&mut l.inodes, c.inodes)),
-        ("file_size", cap(&mut l.file_size, c.file_size)),
-        ("open_files", cap(&mut l.open_files, c.open_files)),
-        ("stack", cap(&mut l.stack, c.stack)),
+        ("output", cap(&mut l.output, a.output, c.output)),
+        ("sandbox", cap(&mut l.sandbox, a.sandbox, c.sandbox)),
+        ("inodes", cap(&mut l.inodes, a.inodes, c.inodes)),
+        ("file_size", cap(&mut l.file_size, a.file_size, c.file_size)),
+        ("open_files", cap(&mut l.open_files, a.open_files, c.open_files)),
+        ("stack", cap(&mut l.stack, a.stack, c.stack)),
+        ("io", cap_io(&mut l.io, c.io.as_deref().unwrap_or_default(), devices)),
+        ("rlimits", cap_rlimits(&mut l, c)),
     ];
-    if let Some((name, _)) = held.iter().find(|(_, held)| !held && over == Over::Refuse) {
+    if let Some((name, _)) = above.iter().find(|(_, above)| *above && over == Over::Refuse) {
         return Err(Fault::host("policy:ceiling", format!("limits.{name} is above the policy's ceiling"))
             .at(format!("limits.{name}"))
             .hint(format!("ask for less, or raise ceilings.{name} in the policy")));
     }
-    confine_sets(&mut l, c)?;
-    if !sandbox_asked {
+    confine_cores(&mut l, c)?;
+    // A tmpfs of size 0 would be unlimited, and so on: a ceiling can be too low.
+    if let Some((name, why)) = malformed(&l) {
+        return Err(Fault::host("policy:unusable", format!("with the policy's ceilings limits.{name} {why}"))
+            .at(format!("ceilings.{name}"))
+            .hint(format!("correct ceilings.{name} in the policy")));
+    }
+    if a.sandbox.is_none() {
         // tmpfs content is charged to the memory limit: a full /sandbox should be ENOSPC, not an OOM kill (moby#47967).
         l.sandbox.0 = l.sandbox.0.min(l.memory.0 / 2);
     }
     Ok(l)
 }
 
-/// Ceilings of limits that are sets rather than amounts.
-fn confine_sets(l: &mut Limits, c: &Asked) -> Result<(), Fault> {
+/// Each device that has a ceiling stays below it, by whatever name the job calls it, and also if the job does not.
+fn cap_io(own: &mut Vec<IoLimit>, tops: &[IoLimit], devices: &BTreeMap<String, String>) -> bool {
+    let number = |io: &IoLimit| devices.get(io.device.as_str()).cloned().unwrap_or_else(|| io.device.as_str().to_owned());
+    let mut above = false;
+    for top in tops {
+        let mut unnamed = true;
+        for io in own.iter_mut().filter(|io| number(io) == number(top)) {
+            unnamed = false;
+            above |= cap_optional(&mut io.rbps, top.rbps);
+            above |= cap_optional(&mut io.wbps, top.wbps);
+            above |= cap_optional(&mut io.riops, top.riops);
+            above |= cap_optional(&mut io.wiops, top.wiops);
+        }
+        own.extend(unnamed.then(|| top.clone()));
+    }
+    above
+}
+
+fn cap_rlimits(l: &mut Limits, c: &Asked) -> bool {
+    let mut above = false;
+    for (name, top) in c.rlimits.iter().flat_map(|r| r.iter()) {
+        match l.rlimits.get_mut(name) {
+            Some(value) => {
+                above |= *value > *top;
+                *value = (*value).min(*top);
+            }
+            None if LOW_ALREADY.contains(name) => {}
+            None => drop(l.rlimits.insert(*name, *top)),
+        }
+    }
+    above
+}
+
+/// The cores of a job are among the policy's.
+fn confine_cores(l: &mut Limits, c: &Asked) -> Result<(), Fault> {
     if let Some(allowed) = &c.cpuset {
         let top = cores(allowed).unwrap_or_default();
         match l.cpuset.as_deref().and_then(cores) {
@@ -148,10 +200,6 @@ fn confine_sets(l: &mut Limits, c: &Asked) -> Result<(), Fault> {
             None => l.cpuset = Some(allowed.clone()),
         }
     }
-    for (name, top) in c.rlimits.iter().flat_map(|r| r.iter()) {
-        let value = l.rlimits.entry(*name).or_insert(*top);
-        *value = (*value).min(*top);
-    }
     Ok(())
 }
 
@@ -161,6 +209,11 @@ mod tests {
 
     fn asked(json: &str) -> Asked {
         serde_json::from_str(json).expect(json)
+    }
+
+    fn effective(asked: Asked, ceilings: &Asked, over: Over) -> Result<Limits, Fault> {
+        let disk = |name: &str| (name.to_owned(), "254:0".to_owned());
+        super::effective(asked, ceilings, over, &[disk("/dev/vda"), disk("/dev/disk/by-id/root")].into())
     }
 
     #[test]
@@ -203,5 +256,53 @@ mod tests {
         assert_eq!(l.sandbox.0, 32 << 20);
         let l = effective(asked(r#"{"memory":"64MiB","sandbox":"60MiB"}"#), &Asked::default(), Over::Clamp).expect("fine");
         assert_eq!(l.sandbox.0, 60 << 20);
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_refused() {
+        let top = asked(
+            r#"{"wall":"1s","memory":"64MiB","pids":8,"output":100,"rlimits":{"as":9},"io":[{"device":"/dev/vda","rbps":9}]}"#,
+        );
+        let l = effective(asked("{}"), &top, Over::Refuse).expect("asks for nothing");
+        assert_eq!((l.wall.nanos(), l.memory.0, l.pids, l.output.0), (1_000_000_000, 64 << 20, 8, 100));
+        for (json, path) in [
+            (r#"{"output":101}"#, "limits.output"),
+            (r#"{"rlimits":{"as":10}}"#, "limits.rlimits"),
+            (r#"{"io":[{"device":"/dev/vda","rbps":10}]}"#, "limits.io"),
+        ] {
+            assert_eq!(effective(asked(json), &top, Over::Refuse).expect_err(json).path.as_deref(), Some(path));
+        }
+    }
+
+    #[test]
+    fn a_disk_has_its_ceiling_under_each_of_its_names() {
+        let top = asked(r#"{"io":[{"device":"/dev/vda","rbps":100,"wiops":5}]}"#);
+        let l = effective(asked("{}"), &top, Over::Clamp).expect("fine");
+        assert_eq!(l.io, top.io.clone().expect("named"), "also where the job names none");
+        let other = r#"{"io":[{"device":"/dev/disk/by-id/root","rbps":900,"wbps":1}]}"#;
+        let l = effective(asked(other), &top, Over::Clamp).expect("fine");
+        assert_eq!((l.io.len(), l.io[0].rbps, l.io[0].wbps, l.io[0].wiops), (1, Some(Bytes(100)), Some(Bytes(1)), Some(5)));
+    }
+
+    #[test]
+    fn a_ceiling_raises_nothing_and_must_leave_something() {
+        let l = effective(asked("{}"), &asked(r#"{"rlimits":{"memlock":4096,"as":7}}"#), Over::Clamp).expect("fine");
+        assert_eq!((l.rlimits.get(&Rlimit::Memlock), l.rlimits.get(&Rlimit::As)), (None, Some(&7)));
+        for (json, path) in [
+            (r#"{"sandbox":0}"#, "ceilings.sandbox"),
+            (r#"{"memory":"1MiB"}"#, "ceilings.memory"),
+            (r#"{"rlimits":{"nofile":10}}"#, "ceilings.rlimits"),
+            (r#"{"cpuset":"all"}"#, "ceilings.cpuset"),
+        ] {
+            let fault = effective(asked("{}"), &asked(json), Over::Clamp).expect_err(json);
+            assert_eq!((fault.code, fault.path.as_deref()), ("policy:unusable", Some(path)));
+        }
+    }
+
+    #[test]
+    fn a_list_of_cores_cannot_be_made_to_fill_our_memory() {
+        assert_eq!(cores("0-65535").map(|c| c.len()), Some(65_536));
+        assert_eq!(cores("0-65535,0-65535"), None);
+        assert_eq!(cores("0,0,1-2"), Some(vec![0, 0, 1, 2]));
     }
 }

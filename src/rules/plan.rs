@@ -27,7 +27,7 @@ const ENV: [(&str, &str); 3] = [("PATH", PATH), ("HOME", "/sandbox"), ("LANG", "
 /// # Errors
 /// exit 2 where the job makes no sense (with the field's path), exit 3 where host or policy stand against it.
 pub fn plan(job: Job, bundle: BundleName, policy: &Policy, facts: &Facts, best_effort: bool) -> Result<Plan, Fault> {
-    let limits = ceilings::effective(job.limits, &policy.ceilings, policy.over)?;
+    let limits = ceilings::effective(job.limits, &policy.ceilings, policy.over, &facts.devices)?;
     let (cgroup, enforced) = limits::enforce(&limits, facts, best_effort || policy.best_effort)?;
     let image = job.image.unwrap_or(ImageRef::Host);
     let network = job.network.unwrap_or_default();

@@ -4,6 +4,7 @@ use super::faults;
 use crate::model::facts::{Facts, ImageFacts, Layout};
 use crate::model::fault::Fault;
 use crate::model::job::{ImageRef, Job, MountSource};
+use crate::model::limits::IoLimit;
 use crate::model::policy::Policy;
 use crate::os::cgroup::{self, Trees};
 use crate::os::{files, limit, probe, sys};
@@ -11,6 +12,7 @@ use crate::rules::rootfs;
 use crate::runtime::driver::{self, Runtime};
 use crate::runtime::version;
 use crate::store::home::Home;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What does not depend on the job.
@@ -53,10 +55,23 @@ pub fn look(home: &Home, policy: &Policy, runtime: Option<&str>) -> Result<Host,
         host_dirs: probe::host_dirs(),
         host_etc: probe::existing(rootfs::HOST_ETC),
         sources: Default::default(),
-        devices: Default::default(),
+        devices: ceiling_devices(policy)?,
         image: ImageFacts::default(),
     };
     Ok(Host { trees, parent, runtime, facts })
+}
+
+/// The numbers of the block devices that the policy's ceilings name.
+fn ceiling_devices(policy: &Policy) -> Result<BTreeMap<String, String>, Fault> {
+    let number = |(n, io): (usize, &IoLimit)| {
+        let number = files::block_device(Path::new(io.device.as_str())).map_err(|e| {
+            Fault::host("policy:unusable", e.to_string())
+                .at(format!("ceilings.io[{n}].device"))
+                .hint("name a block device; lsblk lists them")
+        })?;
+        Ok((io.device.as_str().to_owned(), number))
+    };
+    policy.ceilings.io.iter().flatten().enumerate().map(number).collect()
 }
 
 /// The cgroup hierarchies.

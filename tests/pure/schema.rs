@@ -1,0 +1,61 @@
+//! The published schemas: the OCI runtime specification's, and our own three.
+
+use crate::golden::{directory, expect};
+use jsonschema::{Draft, Retrieve, Uri, Validator};
+use runcell::work::schema::{Document, schema};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// Finds references among the files of one directory, and nowhere else.
+struct Beside(PathBuf);
+
+impl Retrieve for Beside {
+    fn retrieve(&self, uri: &Uri<String>) -> Result<Value, Box<dyn std::error::Error + Send + Sync>> {
+        let name = uri.path().as_str().rsplit('/').next().unwrap_or_default();
+        Ok(serde_json::from_slice(&std::fs::read(self.0.join(name))?)?)
+    }
+}
+
+/// The schema of an OCI runtime's config.json.
+pub(crate) fn oci() -> Validator {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/oci-runtime-schema");
+    let entrance = std::fs::read(dir.join("config-schema.json")).expect("a fixture");
+    let entrance: Value = serde_json::from_slice(&entrance).expect("JSON");
+    jsonschema::options()
+        .with_draft(Draft::Draft4)
+        .with_base_uri("json-schema:///config-schema.json")
+        .with_retriever(Beside(dir))
+        .build(&entrance)
+        .expect("the fixture is a schema")
+}
+
+/// One of our own.
+pub(crate) fn ours(of: Document) -> Validator {
+    jsonschema::draft202012::new(schema(of).as_value()).expect("what we publish is a schema")
+}
+
+#[test]
+fn published_schemas_have_not_moved() {
+    for (of, name) in [(Document::Job, "job"), (Document::Outcome, "outcome"), (Document::Policy, "policy")] {
+        expect(&directory().join(format!("schema/{name}.json")), schema(of).as_value());
+    }
+}
+
+/// A validator that accepts everything would make every other test of this file worthless.
+#[test]
+fn the_oci_schema_refuses_what_is_no_configuration() {
+    let schema = oci();
+    let fine = serde_json::json!({"ociVersion": "1.0.2", "root": {"path": "rootfs"}, "linux": {"namespaces": [{"type": "pid"}]}});
+    assert!(schema.is_valid(&fine));
+    for (pointer, bad) in [
+        ("/ociVersion", serde_json::json!(1)),
+        ("/root", serde_json::json!({"readonly": true})),
+        ("/linux/namespaces/0/type", serde_json::json!("tenth")),
+        ("/linux", serde_json::json!({"resources": {"pids": {"limit": "many"}}})),
+        ("/linux", serde_json::json!({"seccomp": {"defaultAction": "SCMP_ACT_SHRUG"}})),
+    ] {
+        let mut config = fine.clone();
+        *config.pointer_mut(pointer).expect("there") = bad;
+        assert!(!schema.is_valid(&config), "{config}");
+    }
+}
