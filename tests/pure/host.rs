@@ -27,6 +27,7 @@ pub(crate) fn facts(layout: Layout) -> Facts {
         ("/etc/app.conf", EntryKind::File),
     ];
     Facts {
+        hard: [(runcell::model::limits::Rlimit::Nofile, 1 << 20), (runcell::model::limits::Rlimit::Stack, u64::MAX)].into(),
         layout,
         controllers: controllers.iter().map(|c| (*c).to_owned()).collect(),
         swap_limit: true,
