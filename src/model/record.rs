@@ -13,8 +13,8 @@ pub struct Record {
     pub argv0: String,
     /// The cell's group relative to each cgroup mount.
     pub cgroup: String,
-    /// The id range's slot, once leased.
-    pub slot: Option<u32>,
+    /// The first of the cell's host ids, once leased.
+    pub first_id: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

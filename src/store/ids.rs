@@ -13,7 +13,8 @@ use std::io::{Read, Seek, Write};
 /// A slot that we own.
 #[derive(Debug)]
 pub struct Slot {
-    pub number: u32,
+    /// The first of its host ids, which is also its name: a policy with another range never confuses slots.
+    pub first: u32,
     lease: Lease,
 }
 
@@ -24,7 +25,7 @@ pub struct Slot {
 /// of open and flock. `Ok(None)`: all are in use or quarantined.
 pub fn take(home: &Home, range: IdRange) -> OsResult<Option<Slot>> {
     for number in 0..range.slots() {
-        if let Some(slot) = open(home, range, number)?
+        if let Some(slot) = open(home, range.slot(number))?
             && slot.owner()?.is_none()
         {
             return Ok(Some(slot));
@@ -37,10 +38,26 @@ pub fn take(home: &Home, range: IdRange) -> OsResult<Option<Slot>> {
 ///
 /// # Errors
 /// of open and flock.
-pub fn open(home: &Home, range: IdRange, number: u32) -> OsResult<Option<Slot>> {
-    // The name is the first host id: a policy with another range then never confuses slots.
-    let path = home.ids().join(range.slot(number).to_string());
-    Ok(lease::try_claim_file(&path)?.map(|lease| Slot { number, lease }))
+pub fn open(home: &Home, first: u32) -> OsResult<Option<Slot>> {
+    let path = home.ids().join(first.to_string());
+    Ok(lease::try_claim_file(&path)?.map(|lease| Slot { first, lease }))
+}
+
+/// Ends the quarantine of ranges whose run is no more: the run's directory goes last, after all else of it is gone.
+///
+/// # Errors
+/// of reading the shelf.
+pub fn sweep(home: &Home) -> OsResult<()> {
+    let shelf = home.ids();
+    for entry in std::fs::read_dir(&shelf).at("list", &shelf)?.flatten() {
+        let Some(first) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Some(slot) = open(home, first)? else { continue };
+        let owner = slot.owner()?.and_then(|run| RunId::try_from(run).ok());
+        if let Some(run) = owner.filter(|run| !home.run(run).path().exists()) {
+            slot.release(&run)?;
+        }
+    }
+    Ok(())
 }
 
 impl Slot {
@@ -92,14 +109,18 @@ mod tests {
         };
         let a = taken(1).expect("free");
         let b = taken(2).expect("free");
-        assert_eq!((a.number, b.number), (0, 1));
+        assert_eq!((a.first, b.first), (65_536, 131_072));
         assert!(taken(3).is_none(), "all in use");
         drop(a);
         assert!(taken(3).is_none(), "abandoned, hence quarantined");
-        let again = open(&home, range, 0).expect("open").expect("nobody has it");
+        let again = open(&home, 65_536).expect("open").expect("nobody has it");
         again.release(&run(9)).expect("not its owner");
         assert!(taken(3).is_none());
-        open(&home, range, 0).expect("open").expect("nobody has it").release(&run(1)).expect("released");
-        assert_eq!(taken(3).expect("free again").number, 0);
+        open(&home, 65_536).expect("open").expect("nobody has it").release(&run(1)).expect("released");
+        let again = taken(3).expect("free again");
+        assert_eq!(again.first, 65_536);
+        drop((again, b));
+        sweep(&home).expect("swept");
+        assert!(taken(4).is_some() && taken(5).is_some(), "their runs never had a directory");
     }
 }

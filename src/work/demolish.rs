@@ -1,11 +1,10 @@
 //! The only teardown: of a normal end, of a panic, and of what gc finds. Every step is idempotent and reads what it needs
 //! from the run's record, so it may be done twice, or from any half-way point.
 
-use crate::model::policy::IdRange;
 use crate::model::record::Record;
 use crate::os::cgroup::{Group, Trees};
 use crate::os::error::OsResult;
-use crate::os::{clock, files};
+use crate::os::{clock, files, watch};
 use crate::store::home::Home;
 use crate::store::ids::{self, Slot};
 use crate::store::runs::{self, Owned};
@@ -48,16 +47,24 @@ pub fn clear(home: &Home, owned: Owned, slot: Option<Slot>) -> OsResult<()> {
 ///
 /// # Errors
 /// of the first step that fails; gc may come again.
-pub fn stale(home: &Home, trees: &Trees, range: IdRange, owned: Owned) -> OsResult<()> {
-    let Some(Record { cgroup, slot, .. }) = runs::read(&owned.dir) else {
+pub fn stale(home: &Home, trees: &Trees, owned: Owned) -> OsResult<()> {
+    let Some(Record { cgroup, first_id, .. }) = runs::read(&owned.dir) else {
         // A crash came before its record, and so before anything else was made.
         return files::remove_tree(owned.dir.path());
     };
     empty(&trees.group(&primer(&cgroup)))?;
     empty(&trees.group(&cgroup))?;
-    let slot = match slot.filter(|n| *n < range.slots()) {
-        Some(number) => ids::open(home, range, number)?,
-        None => None,
-    };
-    clear(home, owned, slot)
+    let slot = first_id.map(|first| reopen(home, first)).transpose()?;
+    clear(home, owned, slot.flatten())
+}
+
+/// A dead run's slot. Whoever looks for a free one holds each for a moment: wait for that.
+fn reopen(home: &Home, first: u32) -> OsResult<Option<Slot>> {
+    for _ in 0..100 {
+        if let Some(slot) = ids::open(home, first)? {
+            return Ok(Some(slot));
+        }
+        let _ = watch::any::<()>(&[], Some(clock::now_ns() + 1_000_000));
+    }
+    Ok(None)
 }

@@ -2,12 +2,12 @@
 
 use super::{demolish, faults, host, settings};
 use crate::model::fault::Fault;
-use crate::model::policy::{IdRange, Policy};
+use crate::model::policy::Policy;
 use crate::os::cgroup::Trees;
 use crate::os::clock;
 use crate::store::home::Home;
 use crate::store::runs::{self, Found};
-use crate::store::skeletons;
+use crate::store::{ids, skeletons};
 use serde::Serialize;
 use std::path::Path;
 
@@ -44,7 +44,7 @@ pub fn gc(policy: &Policy, root: Option<&Path>, dry_run: bool) -> Result<Swept, 
             Found::Live(dir) => swept.live.push(dir.id.to_string()),
             Found::Stale(owned) => {
                 let run = owned.dir.id.to_string();
-                let done = if dry_run { Ok(()) } else { demolish::stale(&home, &trees, policy.ids, owned) };
+                let done = if dry_run { Ok(()) } else { demolish::stale(&home, &trees, owned) };
                 match done {
                     Ok(()) => swept.removed.push(run),
                     Err(e) => swept.failed.push(Failure { run, why: e.to_string() }),
@@ -53,20 +53,20 @@ pub fn gc(policy: &Policy, root: Option<&Path>, dry_run: bool) -> Result<Swept, 
         }
     }
     if !dry_run {
-        skeletons::sweep(&home).map_err(|e| faults::ours(&e))?;
+        skeletons::sweep(&home).and_then(|()| ids::sweep(&home)).map_err(|e| faults::ours(&e))?;
     }
     Ok(swept)
 }
 
 /// What each start does for the others, for a bounded time; trouble is left to `gc`, which tells of it.
-pub fn in_passing(home: &Home, trees: &Trees, range: IdRange) {
+pub fn in_passing(home: &Home, trees: &Trees) {
     let deadline = clock::now_ns() + IN_PASSING_NS;
     for dir in runs::names(home).unwrap_or_default() {
         if clock::now_ns() >= deadline {
             return;
         }
         if let Ok(Some(Found::Stale(owned))) = runs::claim(dir) {
-            let _ = demolish::stale(home, trees, range, owned);
+            let _ = demolish::stale(home, trees, owned);
         }
     }
 }

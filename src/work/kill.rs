@@ -33,19 +33,19 @@ pub fn kill(policy: &Policy, root: Option<&Path>, name: &str) -> Result<Killed, 
     }
     let killed = named.iter().map(|dir| dir.id.to_string()).collect();
     for dir in named {
-        stop(&home, policy, dir)?;
+        stop(&home, dir)?;
     }
     Ok(Killed { killed })
 }
 
-fn stop(home: &Home, policy: &Policy, dir: RunDir) -> Result<(), Fault> {
+fn stop(home: &Home, dir: RunDir) -> Result<(), Fault> {
     let deadline = clock::now_ns() + PATIENCE_NS;
     let mut asked = false;
     loop {
         match runs::claim(dir.clone()).map_err(|e| faults::ours(&e))? {
             None => return Ok(()),
             Some(Found::Stale(owned)) => {
-                return demolish::stale(home, &host::trees()?, policy.ids, owned).map_err(|e| faults::ours(&e));
+                return demolish::stale(home, &host::trees()?, owned).map_err(|e| faults::ours(&e));
             }
             Some(Found::Live(_)) if !asked => asked = cancel(&dir),
             Some(Found::Live(_)) => {}

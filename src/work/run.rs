@@ -97,7 +97,7 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     let (id, labels) = (job.id.clone(), job.labels.clone());
     let planned = decide(job, policy, root, runtime, best_effort)?;
     let Planned { plan, host, home, image } = planned;
-    gc::in_passing(&home, &host.trees, policy.ids);
+    gc::in_passing(&home, &host.trees);
 
     let owned = runs::create(&home).map_err(|e| faults::ours(&e))?;
     let cgroup = format!("{}/{}", host.parent, owned.dir.id);
@@ -109,7 +109,7 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
         supervisor: ourselves(),
         argv0: plan.fill.argv.first().cloned().unwrap_or_default(),
         cgroup: cgroup.clone(),
-        slot: None,
+        first_id: None,
     };
     let provenance = provenance(&plan, &host, image, digest);
     let limits = plan.limits.clone();
@@ -227,8 +227,8 @@ impl<'a> Scene<'_, 'a> {
     fn act(&self, plan: Plan, record: &mut Record, rest: &mut Rest) -> Result<Told, Fault> {
         let os = |e| faults::ours(&e);
         let slot = ids::take(&rest.home, self.policy.ids).map_err(os)?.ok_or_else(no_ids)?;
-        let first_id = self.policy.ids.slot(slot.number);
-        record.slot = Some(slot.number);
+        let first_id = slot.first;
+        record.first_id = Some(first_id);
         runs::write(&rest.owned.dir, record).map_err(os)?;
         slot.mark(&record.run).map_err(os)?;
         rest.slot = Some(slot);
