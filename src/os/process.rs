@@ -173,6 +173,23 @@ pub fn become_subreaper() -> io::Result<()> {
     Ok(nix::sys::prctl::set_child_subreaper(true)?)
 }
 
+/// Lifts the hard limits that we inherited, so that they bind no program below what its job is given: a hard RLIMIT_CORE of 0,
+/// as many hosts have it, would refuse every job its 1 (setrlimit(2)). Soft limits stay as they are.
+pub fn lift_hard_limits() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    // fs.nr_open, which bounds this one (proc_sys_fs(5)), is at least what jobs can ask for.
+    let files = (Resource::RLIMIT_NOFILE, 1 << 20);
+    let others = [Resource::RLIMIT_CORE, Resource::RLIMIT_FSIZE, Resource::RLIMIT_STACK].map(|r| (r, libc::RLIM_INFINITY));
+    for (resource, most) in others.into_iter().chain([files]) {
+        if let Ok((soft, hard)) = getrlimit(resource)
+            && hard < most
+        {
+            // Without CAP_SYS_RESOURCE they stay as they are, and init tells which of them is too low.
+            let _ = setrlimit(resource, soft, most);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

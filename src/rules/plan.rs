@@ -207,6 +207,8 @@ fn rlimits(limits: &Limits) -> Vec<(Rlimit, u64)> {
         (Rlimit::Stack, limits.stack.0),
     ]);
     all.extend(limits.rlimits.iter().map(|(name, value)| (*name, *value)));
+    // Whoever asks for a core of 0 means "no core": only 1 is that.
+    all.entry(Rlimit::Core).and_modify(|core| *core = (*core).max(1));
     all.into_iter().collect()
 }
 
@@ -288,6 +290,21 @@ pub(crate) mod tests {
         let many = vec!["x".repeat(100_000); 60];
         let json = serde_json::to_string(&serde_json::json!({"argv": many})).expect("json");
         assert_eq!(planned(&json, "").expect_err("too large").path.as_deref(), Some("argv"));
+    }
+
+    #[test]
+    fn no_core_is_no_core() {
+        let core = |json: &str| {
+            let plan = planned(json, "").expect("fine");
+            plan.fill.rlimits.into_iter().find(|(name, _)| *name == Rlimit::Core).map(|(_, value)| value)
+        };
+        assert_eq!(core(r#"{"argv":["a"]}"#), Some(1));
+        assert_eq!(
+            core(r#"{"argv":["a"],"limits":{"rlimits":{"core":0}}}"#),
+            Some(1),
+            "0 would start a piped core_pattern's program"
+        );
+        assert_eq!(core(r#"{"argv":["a"],"limits":{"rlimits":{"core":9}}}"#), Some(9));
     }
 
     #[test]

@@ -93,6 +93,7 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     let signals =
         signal::catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).at("catch", "signals").map_err(|e| faults::ours(&e))?;
     process::become_subreaper().at("become subreaper", "of the cell").map_err(|e| faults::ours(&e))?;
+    process::lift_hard_limits();
     let Request { job, digest, policy, root, runtime, best_effort, stdin, live } = request;
     let (id, labels) = (job.id.clone(), job.labels.clone());
     let planned = decide(job, policy, root, runtime, best_effort)?;
