@@ -5,6 +5,8 @@ pub mod counters;
 pub mod evidence;
 pub mod facts;
 pub mod fault;
+pub mod finding;
+pub mod health;
 pub mod job;
 pub mod limits;
 pub mod names;

@@ -15,3 +15,7 @@ pub mod counters;
 pub mod mount;
 pub mod confine;
 pub mod probe;
+pub mod delegation;
+pub mod accounts;
+pub mod space;
+pub mod weakness;

@@ -7,8 +7,10 @@ use super::home::Home;
 use crate::model::names::RunId;
 use crate::model::policy::IdRange;
 use crate::os::error::{At, OsResult};
+use crate::os::files;
 use crate::os::lease::{self, Lease};
 use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
 
 /// A slot that we own.
 #[derive(Debug)]
@@ -41,6 +43,25 @@ pub fn open(home: &Home, range: IdRange, number: u32) -> OsResult<Option<Slot>> 
     // The name is the first host id: a policy with another range then never confuses slots.
     let path = home.ids().join(range.slot(number).to_string());
     Ok(lease::try_claim_file(&path)?.map(|lease| Slot { number, lease }))
+}
+
+/// Slot files in quarantine whose run is gone: no gc will come to release them. Only looks, and locks nothing, as a lock
+/// would have others take the slot for one in use.
+///
+/// # Errors
+/// of reading the directory.
+pub fn orphaned(home: &Home) -> OsResult<Vec<PathBuf>> {
+    let dir = home.ids();
+    let owner = |path: &Path| RunId::try_from(String::from_utf8(files::read_some(path, 64).ok()?).ok()?).ok();
+    let mut orphans = Vec::new();
+    for entry in std::fs::read_dir(&dir).at("list", &dir)?.flatten() {
+        let path = entry.path();
+        // A teardown empties the slot before the run goes: what is still marked afterwards stays so.
+        let gone = owner(&path).is_some_and(|run| !home.run(&run).path().exists()) && owner(&path).is_some();
+        orphans.extend(gone.then_some(path));
+    }
+    orphans.sort();
+    Ok(orphans)
 }
 
 impl Slot {
@@ -88,5 +109,16 @@ mod tests {
         assert!(take(&home, range, &run(3)).expect("take").is_none());
         open(&home, range, 0).expect("open").expect("nobody has it").release(&run(1)).expect("released");
         assert_eq!(take(&home, range, &run(3)).expect("take").expect("free again").number, 0);
+    }
+    #[test]
+    fn a_slot_whose_run_is_gone_is_an_orphan() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let home = Home::open(dir.path().to_owned()).expect("home");
+        let range = IdRange { first: 65_536, count: 2 * 65_536 };
+        let (gone, there) = (RunId::new(1, 1), RunId::new(1, 2));
+        std::fs::create_dir(home.run(&there).path()).expect("mkdir");
+        drop(take(&home, range, &gone).expect("take").expect("free"));
+        drop(take(&home, range, &there).expect("take").expect("free"));
+        assert_eq!(orphaned(&home).expect("list"), [home.ids().join("65536")]);
     }
 }
