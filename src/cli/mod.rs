@@ -7,7 +7,7 @@ mod run;
 mod words;
 
 use crate::model::fault::Fault;
-use crate::work::{gc, kill, list, schema, settings};
+use crate::work::{doctor, gc, kill, list, schema, settings};
 use clap::Parser;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -38,6 +38,10 @@ fn dispatch(words: Words) -> ExitCode {
             let code = report::json(&swept);
             Ok(if swept.failed.is_empty() { code } else { ExitCode::from(4) })
         }),
+        Command::Doctor { json } => {
+            let told = doctor::doctor(common.policy.as_deref(), common.root.as_deref(), common.runtime.as_deref());
+            Ok(report::diagnosis(&told, json))
+        }
         Command::Schema { of } => Ok(report::json(&schema::schema(of.into()))),
     };
     answered.unwrap_or_else(|fault| report::fault(&fault, true))

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stderr)]
 
 use crate::model::fault::{Fault, Whose};
+use crate::model::finding::{Diagnosis, State};
 use crate::model::outcome::{Outcome, Verdict};
 use crate::work::list::Listed;
 use serde::Serialize;
@@ -115,6 +116,36 @@ pub(super) fn table(runs: &[Listed]) -> ExitCode {
         let _ = writeln!(out, "{:<26}  {owner:<5}  {state:<10}  {age:>8}  {id:<20}  {program}", r.run);
     }
     ExitCode::SUCCESS
+}
+
+/// What the doctor found. Its own code says whether anything keeps every job from running.
+pub(super) fn diagnosis(told: &Diagnosis, as_json: bool) -> ExitCode {
+    let code = if told.fails == 0 { ExitCode::SUCCESS } else { ExitCode::from(3) };
+    if as_json {
+        json(told);
+        return code;
+    }
+    let mut out = std::io::stdout().lock();
+    let mut said = None;
+    for f in &told.findings {
+        let (word, advice) = match f.state {
+            State::Ok => ("ok", "better"),
+            State::Warn => ("warn", "repair"),
+            State::Fail => ("FAIL", "repair"),
+        };
+        let _ = writeln!(out, "{word:<4}  {:<17}  {}", f.name, escaped(&f.found));
+        for why in f.why.iter().flat_map(|why| why.lines()) {
+            let _ = writeln!(out, "{:>25}{}", "", escaped(why));
+        }
+        // Findings in a row with one and the same repair say it once.
+        if let Some(repair) = f.repair.as_ref().filter(|r| said != Some(*r)) {
+            let _ = writeln!(out, "{:>25}{advice}: {}", "", escaped(repair));
+        }
+        said = f.repair.as_ref();
+    }
+    let verdict = if told.fails == 0 { "jobs can run" } else { "no job can run" };
+    let _ = writeln!(out, "{} findings: {} fail, {} warn; {verdict}", told.findings.len(), told.fails, told.warns);
+    code
 }
 
 /// Control characters and what turns text around, made visible: a program's words must not drive a terminal.

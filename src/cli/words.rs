@@ -56,6 +56,12 @@ pub(super) enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Tell what this host lacks, with the command that repairs it; exit code 3 if no job can run
+    Doctor {
+        /// For programs: one document with all findings
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the JSON Schema of a document
     Schema { of: Document },
 }

@@ -6,6 +6,8 @@ pub mod document;
 pub mod evidence;
 pub mod facts;
 pub mod fault;
+pub mod finding;
+pub mod health;
 pub mod job;
 pub mod limits;
 pub mod names;

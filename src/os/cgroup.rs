@@ -56,7 +56,8 @@ pub fn trees(mountinfo: &str) -> Option<Trees> {
 }
 
 impl Trees {
-    fn unified(&self) -> Option<&Tree> {
+    /// The tree of v2, on unified and hybrid hosts.
+    pub fn unified(&self) -> Option<&Tree> {
         self.trees.iter().find(|t| t.unified)
     }
 
@@ -121,7 +122,8 @@ fn delegated(mount: &Path, place: &str) -> bool {
     marked(c"user.delegate") || marked(c"trusted.delegate") || (place == "/" && dir.join("cgroup.type").exists())
 }
 
-fn listed(file: &Path) -> BTreeSet<String> {
+/// The words of a file such as cgroup.controllers; none where it cannot be read.
+pub fn listed(file: &Path) -> BTreeSet<String> {
     files::text(file).unwrap_or_default().split_ascii_whitespace().map(str::to_owned).collect()
 }
 
@@ -141,17 +143,22 @@ fn hand_down(mount: &Path, parent: &str) -> OsResult<BTreeSet<String>> {
         }
         let missing: Vec<String> =
             wanted(&dir.join("cgroup.controllers")).difference(&listed(&dir.join("cgroup.subtree_control"))).cloned().collect();
+        // A group with processes of its own cannot hand down memory or io, and must not be asked for the rest: cpu, cpuset and
+        // pids would turn it into a threaded domain, which has no memory for good (cgroup-v2.rst, "Threads"; measured). If it is
+        // the group that was delegated to us, the one above our own, the processes are ours to move into a leaf.
+        if missing.is_empty() || (busy(&dir) && (depth + 1 != parts.len() || move_to_leaf(&dir).is_err())) {
+            continue;
+        }
         for controller in missing {
-            let control = dir.join("cgroup.subtree_control");
-            let enable = || files::set(&control, &format!("+{controller}"));
-            // EBUSY: processes sit in this group itself ("no internal processes", cgroup-v2.rst). If it is the group that was
-            // delegated to us, the one above our own, they are ours to move into a leaf.
-            if enable().is_err_and(|e| e.errno() == libc::EBUSY) && depth + 1 == parts.len() && move_to_leaf(&dir).is_ok() {
-                let _ = enable();
-            }
+            let _ = files::set(&dir.join("cgroup.subtree_control"), &format!("+{controller}"));
         }
     }
     Ok(listed(&target.join("cgroup.subtree_control")))
+}
+
+/// Whether processes sit in the group itself; the real root, which has no type, may have them.
+pub fn busy(dir: &Path) -> bool {
+    dir.join("cgroup.type").exists() && files::text(&dir.join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty())
 }
 
 fn wanted(file: &Path) -> BTreeSet<String> {

@@ -17,3 +17,7 @@ pub mod prime;
 pub mod mount;
 pub mod confine;
 pub mod probe;
+pub mod delegation;
+pub mod accounts;
+pub mod space;
+pub mod weakness;

@@ -77,6 +77,24 @@ pub fn detach(target: &Path) -> OsResult<()> {
     umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).at("detach", target)
 }
 
+/// Whether a user namespace with this map of users and groups can be made; nothing of it stays.
+///
+/// # Errors
+/// EUSERS above user.max_user_namespaces, EPERM where our own namespace does not have these ids or we are not root.
+pub fn try_user_namespace(ids: Ids) -> io::Result<()> {
+    user_namespace(ids, ids).map(drop)
+}
+
+/// Whether the filesystem of a directory can be id-mapped. The mount that is tried is never attached, so nothing of it stays.
+///
+/// # Errors
+/// EINVAL: not this filesystem, or not on this kernel (mount_setattr(2)); EPERM: it is id-mapped already.
+pub fn try_id_map(dir: &Path, ids: Ids) -> io::Result<()> {
+    let userns = user_namespace(ids, ids)?;
+    let tree = sys::open_tree(File::open(dir)?.as_fd())?;
+    sys::restrict_mount(tree.as_fd(), Some(userns.as_fd()), true)
+}
+
 /// A user namespace without processes, as id-mapped mounts want one: a child enters it, and its map is written from here.
 fn user_namespace(uids: Ids, gids: Ids) -> io::Result<OwnedFd> {
     let (mut ready, told) = io::pipe()?;
@@ -84,15 +102,25 @@ fn user_namespace(uids: Ids, gids: Ids) -> io::Result<OwnedFd> {
     let pid = match sys::fork()? {
         sys::Fork::Child => {
             drop((ready, finish));
-            let fine = unshare(CloneFlags::CLONE_NEWUSER).is_ok() && (&told).write_all(b"x").is_ok();
-            let _ = (&done).read(&mut [0u8]); // until the parent has what it wants, or is gone
-            sys::exit_now(i32::from(!fine))
+            // One byte: 0, or why not. Then the child must go at once, or wait until the parent has what it wants or is gone.
+            let errno = unshare(CloneFlags::CLONE_NEWUSER).err().map_or(0, |e| e as i32);
+            if (&told).write_all(&[errno as u8]).is_ok() && errno == 0 {
+                let _ = (&done).read(&mut [0u8]);
+            }
+            sys::exit_now(0)
         }
         sys::Fork::Parent(pid) => pid,
     };
     drop((told, done));
     let made = (|| {
-        ready.read_exact(&mut [0u8])?;
+        let mut errno = [0u8];
+        ready.read_exact(&mut errno)?;
+        match i32::from(errno[0]) {
+            0 => {}
+            // The limit of user namespaces; told apart here from a full disk (older kernels said EUSERS themselves, unshare(2)).
+            libc::ENOSPC => return Err(io::Error::from_raw_os_error(libc::EUSERS)),
+            other => return Err(io::Error::from_raw_os_error(other)),
+        }
         let at = |file: &str| format!("/proc/{pid}/{file}");
         let line = |ids: Ids| format!("{} {} {}\n", ids.inside, ids.outside, ids.count);
         std::fs::write(at("uid_map"), line(uids))?;

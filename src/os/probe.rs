@@ -2,6 +2,7 @@
 
 use super::files;
 use crate::model::facts::{EntryKind, HostDir};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Directories of a system that the `host` image shows.
@@ -35,6 +36,37 @@ pub fn kernel() -> String {
     nix::sys::utsname::uname().map_or_else(|_| "unknown".into(), |u| u.release().to_string_lossy().into_owned())
 }
 
+/// Values of sysctls, those that exist; a dot in a name is a slash in its path. `proc` is /proc outside of tests.
+pub fn settings(proc: &Path, names: &[&str]) -> BTreeMap<String, String> {
+    let value = |name: &&str| Some(((*name).to_owned(), files::text(&proc.join("sys").join(name.replace('.', "/"))).ok()?));
+    names.iter().filter_map(value).collect()
+}
+
+/// The words of ID and ID_LIKE in os-release(5). `etc` is /etc outside of tests.
+pub fn system(etc: &Path) -> String {
+    let text = files::text(&etc.join("os-release")).unwrap_or_default();
+    let value = |line: &str| Some(line.strip_prefix("ID=").or(line.strip_prefix("ID_LIKE="))?.trim_matches('"').to_owned());
+    text.lines().filter_map(value).collect::<Vec<_>>().join(" ")
+}
+
+/// Capabilities that a run needs and that we do not have.
+pub fn missing_capabilities() -> Vec<String> {
+    use caps::Capability::{CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN};
+    // Mounts and namespaces; id maps; pipes that the program owns; signals to foreign ids.
+    let needed = [CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID, CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_KILL];
+    needed.into_iter().filter(|c| !has(*c)).map(|c| c.to_string()).collect()
+}
+
+fn has(capability: caps::Capability) -> bool {
+    caps::has_cap(None, caps::CapSet::Effective, capability).unwrap_or(false)
+}
+
+/// Our hard limit of a resource if we cannot lift it; programs cannot have more.
+pub fn fixed_limit(resource: nix::sys::resource::Resource) -> Option<u64> {
+    let hard = nix::sys::resource::getrlimit(resource).ok()?.1;
+    (!has(caps::Capability::CAP_SYS_RESOURCE)).then_some(hard)
+}
+
 /// Bytes of swap, from /proc/meminfo.
 pub fn swap_bytes(meminfo: &str) -> u64 {
     let kib =
@@ -64,6 +96,18 @@ mod tests {
     fn swap_is_read_from_meminfo() {
         assert_eq!(swap_bytes("MemTotal: 9 kB\nSwapTotal:       2048 kB\n"), 2 << 20);
         assert_eq!(swap_bytes("MemTotal: 9 kB\n"), 0);
+    }
+
+    #[test]
+    fn sysctls_and_the_system_are_read_below_a_root() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        std::fs::create_dir_all(dir.path().join("sys/kernel")).expect("mkdir");
+        std::fs::write(dir.path().join("sys/kernel/pid_max"), "32768\n").expect("write");
+        let found = settings(dir.path(), &["kernel.pid_max", "kernel.none"]);
+        assert_eq!(found, [("kernel.pid_max".to_owned(), "32768".to_owned())].into());
+        assert_eq!(system(dir.path()), "");
+        std::fs::write(dir.path().join("os-release"), "NAME=\"U\"\nID=ubuntu\nID_LIKE=\"debian\"\n").expect("write");
+        assert_eq!(system(dir.path()), "ubuntu debian");
     }
 
     #[test]

@@ -162,6 +162,19 @@ pub fn attach(tree: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
     cvt(ret).map(drop)
 }
 
+/// Whether the kernel knows a filesystem, loading its module if need be: fsopen(2), whose context is dropped at once.
+///
+/// # Errors
+/// ENODEV where it does not, EPERM without CAP_SYS_ADMIN, ENOSYS before Linux 5.2.
+pub fn knows_filesystem(name: &std::ffi::CStr) -> io::Result<()> {
+    const FSOPEN_CLOEXEC: libc::c_uint = 1;
+    // SAFETY: the name is NUL-terminated and only read; the rest is an integer.
+    let raw = cvt(unsafe { libc::syscall(libc::SYS_fsopen, name.as_ptr(), FSOPEN_CLOEXEC) })?;
+    // SAFETY: freshly made by the kernel for us alone.
+    drop(unsafe { OwnedFd::from_raw_fd(raw as RawFd) });
+    Ok(())
+}
+
 /// The Landlock ABI of the running kernel; `None` without Landlock (landlock_create_ruleset(2)).
 pub fn landlock_abi() -> Option<u32> {
     const VERSION: libc::c_uint = 1;

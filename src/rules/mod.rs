@@ -1,12 +1,18 @@
 //! Decisions: pure functions from words to words. Two islands, plan before and verdict after; between them only acts.
 
+pub mod advisories;
 pub mod ceilings;
+pub mod cgroup_needs;
 pub mod diagnosis;
+pub mod findings;
+pub mod kernel_needs;
 pub mod limits;
 pub mod merge;
 pub mod plan;
 pub mod rootfs;
+pub mod runtime_needs;
 pub mod seccomp;
 pub mod spec;
+pub mod state_needs;
 pub mod usage;
 pub mod verdict;

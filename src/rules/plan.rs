@@ -210,6 +210,9 @@ fn rlimits(limits: &Limits, facts: &Facts) -> Result<Vec<(Rlimit, u64)>, Fault> 
         (Rlimit::Stack, limits.stack.0),
     ]);
     all.extend(limits.rlimits.iter().map(|(name, value)| (*name, *value)));
+    // Whoever asks for a core of 0 means "no core": only 1 is that. Where even that is above our own hard limit, 0 must do.
+    let core_top = facts.hard.get(&Rlimit::Core).copied().unwrap_or(u64::MAX);
+    all.entry(Rlimit::Core).and_modify(|core| *core = if *core <= 1 { core_top.min(1) } else { *core });
     let above = all.iter().find(|(name, value)| facts.hard.get(name).is_some_and(|hard| *value > hard));
     if let Some((name, value)) = above {
         let place = match name {
@@ -320,6 +323,21 @@ pub(crate) mod tests {
         let bundle = BundleName::try_from("default".to_owned()).expect("a name");
         let fault = plan(job, bundle, &Policy::default(), &poor, false).expect_err("refused");
         assert_eq!((fault.code, fault.path.as_deref()), ("rlimit:hard", Some("limits.open_files")));
+    }
+
+    #[test]
+    fn no_core_is_no_core() {
+        let core = |json: &str| {
+            let plan = planned(json, "").expect("fine");
+            plan.fill.rlimits.into_iter().find(|(name, _)| *name == Rlimit::Core).map(|(_, value)| value)
+        };
+        assert_eq!(core(r#"{"argv":["a"]}"#), Some(1));
+        assert_eq!(
+            core(r#"{"argv":["a"],"limits":{"rlimits":{"core":0}}}"#),
+            Some(1),
+            "0 would start a piped core_pattern's program"
+        );
+        assert_eq!(core(r#"{"argv":["a"],"limits":{"rlimits":{"core":9}}}"#), Some(9));
     }
 
     #[test]

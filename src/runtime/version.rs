@@ -13,15 +13,20 @@ pub struct Version {
     pub name: String,
     /// As it calls it, such as `1.1.5+ds1`.
     pub version: String,
+    /// What its packager calls the build, such as `1.1.5+ds1-1+deb12u1`.
+    #[serde(default)]
+    pub build: Option<String>,
 }
 
 impl Version {
     /// The first line of `--version`: `runc version 1.1.5`, `crun version 1.8.1`.
     pub fn parse(output: &str) -> Option<Self> {
-        let mut words = output.lines().next()?.split_ascii_whitespace();
+        let mut lines = output.lines();
+        let mut words = lines.next()?.split_ascii_whitespace();
         let name = words.next()?.to_owned();
         let version = words.next_back()?.to_owned();
-        version.starts_with(|c: char| c.is_ascii_digit()).then_some(Self { name, version })
+        let build = lines.find_map(|line| line.strip_prefix("commit:")).map(|build| build.trim().to_owned());
+        version.starts_with(|c: char| c.is_ascii_digit()).then_some(Self { name, version, build })
     }
 
     /// Its three leading numbers; what a distribution adds (`+ds1`, `-rc.2`) does not count.
@@ -47,14 +52,21 @@ pub fn of(binary: &Path, remembered: impl Fn(&str) -> PathBuf) -> OsResult<Versi
     if let Some(known) = files::read_some(&memory, 4096).ok().and_then(|b| serde_json::from_slice(&b).ok()) {
         return Ok(known);
     }
-    let (bytes, _) = process::output(binary, &["--version".to_owned()], 5_000_000_000)?;
-    let text = String::from_utf8_lossy(&bytes);
-    let version = Version::parse(&text)
-        .ok_or_else(|| std::io::Error::other("its --version makes no sense"))
-        .at("use the runtime", binary)?;
+    let version = ask(binary)?;
     let json = serde_json::to_vec(&version).map_err(std::io::Error::other).at("remember", &memory)?;
     files::replace(&memory, &json)?;
     Ok(version)
+}
+
+/// Asks the binary, and remembers nothing.
+///
+/// # Errors
+/// of starting it, or where its answer makes no sense.
+pub fn ask(binary: &Path) -> OsResult<Version> {
+    let (bytes, _) = process::output(binary, &["--version".to_owned()], 5_000_000_000)?;
+    Version::parse(&String::from_utf8_lossy(&bytes))
+        .ok_or_else(|| std::io::Error::other("its --version makes no sense"))
+        .at("use the runtime", binary)
 }
 
 #[cfg(test)]
@@ -72,6 +84,8 @@ mod tests {
             let v = Version::parse(text).expect(text);
             assert_eq!((v.name.as_str(), v.numbers()), (name, numbers));
         }
+        let debian = "runc version 1.1.5+ds1\ncommit: 1.1.5+ds1-1+deb12u1\nspec: 1.0.2-dev\n";
+        assert_eq!(Version::parse(debian).and_then(|v| v.build).as_deref(), Some("1.1.5+ds1-1+deb12u1"));
         assert_eq!(Version::parse("no runtime at all"), None);
         assert_eq!(Version::parse(""), None);
     }

@@ -40,6 +40,11 @@ impl Home {
         Ok(home)
     }
 
+    /// The state directory as it is: nothing is made, and it need not exist.
+    pub fn at(root: PathBuf) -> Self {
+        Self { root }
+    }
+
     pub fn root(&self) -> &Path {
         &self.root
     }

@@ -7,8 +7,10 @@ use super::home::Home;
 use crate::model::names::RunId;
 use crate::model::policy::IdRange;
 use crate::os::error::{At, OsResult};
+use crate::os::files;
 use crate::os::lease::{self, Lease};
 use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
 
 /// A slot that we own.
 #[derive(Debug)]
@@ -58,6 +60,25 @@ pub fn sweep(home: &Home) -> OsResult<()> {
         }
     }
     Ok(())
+}
+
+/// Slot files in quarantine whose run is gone: no gc will come to release them. Only looks, and locks nothing, as a lock
+/// would have others take the slot for one in use.
+///
+/// # Errors
+/// of reading the directory.
+pub fn orphaned(home: &Home) -> OsResult<Vec<PathBuf>> {
+    let dir = home.ids();
+    let owner = |path: &Path| RunId::try_from(String::from_utf8(files::read_some(path, 64).ok()?).ok()?).ok();
+    let mut orphans = Vec::new();
+    for entry in std::fs::read_dir(&dir).at("list", &dir)?.flatten() {
+        let path = entry.path();
+        // A teardown empties the slot before the run goes: what is still marked afterwards stays so.
+        let gone = owner(&path).is_some_and(|run| !home.run(&run).path().exists()) && owner(&path).is_some();
+        orphans.extend(gone.then_some(path));
+    }
+    orphans.sort();
+    Ok(orphans)
 }
 
 impl Slot {
@@ -122,5 +143,16 @@ mod tests {
         drop((again, b));
         sweep(&home).expect("swept");
         assert!(taken(4).is_some() && taken(5).is_some(), "their runs never had a directory");
+    }
+    #[test]
+    fn a_slot_whose_run_is_gone_is_an_orphan() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let home = Home::open(dir.path().to_owned()).expect("home");
+        let range = IdRange { first: 65_536, count: 2 * 65_536 };
+        let (gone, there) = (RunId::new(1, 1), RunId::new(1, 2));
+        std::fs::create_dir(home.run(&there).path()).expect("mkdir");
+        take(&home, range).expect("take").expect("free").mark(&gone).expect("marked");
+        take(&home, range).expect("take").expect("free").mark(&there).expect("marked");
+        assert_eq!(orphaned(&home).expect("list"), [home.ids().join("65536")]);
     }
 }

@@ -39,11 +39,7 @@ pub fn look(home: &Home, policy: &Policy, runtime: Option<&str>) -> Result<Host,
     let runtime = find_runtime(home, policy, runtime, trees.layout)?;
     let controllers = trees.prepare(&parent).map_err(|e| faults::ours(&e))?;
     let meminfo = files::text(Path::new("/proc/meminfo")).unwrap_or_default();
-    let swap_limit = match trees.layout {
-        // memory.swap.max exists wherever swap is compiled in.
-        Layout::V2 => controllers.contains("memory") && Path::new("/proc/swaps").exists(),
-        Layout::V1 => trees.group("/").dir("memory").is_some_and(|dir| dir.join("memory.memsw.limit_in_bytes").exists()),
-    };
+    let swap_limit = swap_accounted(&trees) && controllers.contains("memory");
     let facts = Facts {
         layout: trees.layout,
         controllers,
@@ -85,6 +81,19 @@ pub fn trees() -> Result<Trees, Fault> {
     })
 }
 
+/// Whether the memory controller counts swap: on v2 wherever swap is compiled in, on v1 only on request (swapaccount=1).
+pub fn swap_accounted(trees: &Trees) -> bool {
+    match trees.layout {
+        Layout::V2 => Path::new("/proc/swaps").exists(),
+        Layout::V1 => trees.group("/").dir("memory").is_some_and(|dir| dir.join("memory.memsw.limit_in_bytes").exists()),
+    }
+}
+
+/// The name or path of the runtime that is to be used.
+pub fn runtime_name<'a>(policy: &'a Policy, named: Option<&'a str>) -> &'a str {
+    named.or(policy.runtime.path.as_deref()).unwrap_or("runc")
+}
+
 /// The group for cells: the policy's, or one that is ours.
 ///
 /// # Errors
@@ -102,7 +111,7 @@ pub fn parent(trees: &Trees, policy: &Policy) -> Result<String, Fault> {
 }
 
 fn find_runtime(home: &Home, policy: &Policy, named: Option<&str>, layout: Layout) -> Result<Runtime, Fault> {
-    let name = named.or(policy.runtime.path.as_deref()).unwrap_or("runc");
+    let name = runtime_name(policy, named);
     let binary = driver::find(name).ok_or_else(|| {
         Fault::host("runtime:!exists", format!("there is no OCI runtime {name:?}"))
             .at("runtime")

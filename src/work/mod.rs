@@ -16,4 +16,5 @@ pub mod bundle;
 pub mod list;
 pub mod kill;
 pub mod gc;
+pub mod doctor;
 pub mod schema;

@@ -45,22 +45,29 @@ fn broken(path: &Path, why: &str, hint: &str) -> Fault {
     Fault::host("policy:unusable", format!("the policy {} cannot be used: {why}", path.display())).at("policy").hint(hint)
 }
 
+/// Where state lives: as the caller says, else the policy, else [`ROOT`]. Nothing is made.
+pub fn root(named: Option<&Path>, policy: &Policy) -> PathBuf {
+    let root = named.map(Path::to_owned).or_else(|| policy.root.as_ref().map(|p| p.as_path().to_owned()));
+    let root = root.unwrap_or_else(|| PathBuf::from(ROOT));
+    std::path::absolute(&root).unwrap_or(root)
+}
+
+/// The directories above the state directory that the ids of cells cannot pass through.
+pub fn closed(root: &Path) -> impl Iterator<Item = &Path> {
+    root.ancestors().skip(1).filter(|dir| std::fs::metadata(dir).is_ok_and(|m| m.mode() & 0o001 == 0))
+}
+
 /// Opens the state directory, which the ids of cells must be able to pass through.
 ///
 /// # Errors
 /// exit 3 where a directory above it is closed to others, exit 4 where it cannot be made.
 pub fn home(named: Option<&Path>, policy: &Policy) -> Result<Home, Fault> {
-    let root = named.map(Path::to_owned).or_else(|| policy.root.as_ref().map(|p| p.as_path().to_owned()));
-    let root = root.unwrap_or_else(|| PathBuf::from(ROOT));
-    let root = std::path::absolute(&root).unwrap_or(root);
-    let home = Home::open(root).map_err(|e| faults::ours(&e))?;
-    for dir in home.root().ancestors().skip(1) {
-        if std::fs::metadata(dir).is_ok_and(|m| m.mode() & 0o001 == 0) {
-            let why = format!("the runtime reaches a cell's files with the cell's ids, but {} is closed to them", dir.display());
-            return Err(Fault::host("root:unreachable", why)
-                .at("root")
-                .hint(format!("chmod o+x {}, or name another place with --root", dir.display())));
-        }
+    let home = Home::open(root(named, policy)).map_err(|e| faults::ours(&e))?;
+    if let Some(dir) = closed(home.root()).next() {
+        let why = format!("the runtime reaches a cell's files with the cell's ids, but {} is closed to them", dir.display());
+        return Err(Fault::host("root:unreachable", why)
+            .at("root")
+            .hint(format!("chmod o+x {}, or name another place with --root", dir.display())));
     }
     Ok(home)
 }
