@@ -12,24 +12,24 @@ use super::process::Process;
 use super::watch::{self, For};
 use super::{clock, files, sys};
 use std::fs::{File, OpenOptions};
-use std::io::{PipeReader, PipeWriter, Write};
+use std::io::{PipeReader, PipeWriter};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 /// Well below a grace period.
 const PAUSE_NS: u64 = 3_000_000;
 /// An end of its own, should our pipe never close.
-const MOVES_MOST: u32 = 10_000;
+const MOVES_MOST: usize = 10_000;
 
-/// A helper at work. Ends with us: it watches the pipe whose other end this is.
+/// A helper at work until this is dropped. Ends with us: it watches the pipe whose other end this is.
 #[derive(Debug)]
 pub struct Primer {
     helper: Process,
-    _lifeline: PipeWriter,
+    lifeline: Option<PipeWriter>,
     group: Group,
 }
 
-/// Starts the helper in a group of its own, made here, that [`Primer::stop`] removes.
+/// Starts the helper in a group of its own, made here and removed with it.
 ///
 /// # Errors
 /// of mkdir, open, fork.
@@ -42,34 +42,31 @@ pub fn start(group: Group) -> OsResult<Primer> {
     let (lifeline, ours) = std::io::pipe().at("make", "a pipe")?;
     match sys::fork().at("fork", "a helper")? {
         sys::Fork::Child => {
-            drop(ours);
-            move_about(groups, &lifeline);
+            let _ = help(&groups, &lifeline);
             sys::exit_now(0)
         }
-        sys::Fork::Parent(pid) => Ok(Primer { helper: Process::hold(pid).at("hold", "a helper")?, _lifeline: ours, group }),
+        sys::Fork::Parent(pid) => Ok(Primer { helper: Process::hold(pid).at("hold", "a helper")?, lifeline: Some(ours), group }),
     }
 }
 
-fn move_about(groups: [File; 2], lifeline: &PipeReader) {
-    for mut group in groups.iter().cycle().take(MOVES_MOST as usize) {
-        let moved = group.write_all(b"0"); // "0" is whoever writes
-        let ended = watch::any(&[((), lifeline.as_fd(), For::Read)], Some(clock::now_ns() + PAUSE_NS));
-        if moved.is_err() || !ended.is_ok_and(|ready| ready.is_empty()) {
-            return;
+/// The helper's life. It keeps three descriptors and no other: with a copy of its parent's leases it would outlive it as owner.
+fn help(groups: &[File; 2], lifeline: &PipeReader) -> std::io::Result<()> {
+    sys::close_all_but([groups[0].as_fd(), groups[1].as_fd(), lifeline.as_fd()])?;
+    for group in groups.iter().cycle().take(MOVES_MOST) {
+        nix::unistd::write(group, b"0")?; // "0" is whoever writes
+        if !watch::any(&[((), lifeline.as_fd(), For::Read)], Some(clock::now_ns() + PAUSE_NS))?.is_empty() {
+            break;
         }
     }
+    Ok(())
 }
 
-impl Primer {
-    /// Ends the helper and removes its groups.
-    ///
-    /// # Errors
-    /// of rmdir; gc removes them with the run.
-    pub fn stop(self) -> OsResult<()> {
-        let Self { helper, _lifeline: lifeline, group } = self;
-        drop(lifeline);
+impl Drop for Primer {
+    /// Ends the helper and removes its groups. What fails is gc's, which finds them by the run's record.
+    fn drop(&mut self) {
+        drop(self.lifeline.take());
         let deadline = clock::now_ns() + 1_000_000_000;
-        let _ = helper.wait(deadline);
-        group.remove(deadline)
+        let _ = self.helper.wait(deadline);
+        let _ = self.group.remove(deadline);
     }
 }

@@ -165,6 +165,21 @@ pub fn start_ticks(proc_root: &Path, pid: i32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
+/// Processes of other programs than ours whose command line has this word, such as a runtime that starts a certain run.
+pub fn naming(proc_root: &Path, word: &str) -> Vec<Process> {
+    let ours = std::fs::read_link(proc_root.join("self/exe")).ok();
+    let named = |entry: std::fs::DirEntry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let held = Process::hold(pid).ok()?;
+        // Read after it is held: what is read is then the held process's, or nothing.
+        let words = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let bears = words.split(|b| *b == 0).any(|w| w == word.as_bytes());
+        let foreign = std::fs::read_link(entry.path().join("exe")).ok() != ours;
+        (bears && foreign).then_some(held)
+    };
+    std::fs::read_dir(proc_root).into_iter().flatten().flatten().filter_map(named).collect()
+}
+
 /// Makes this process the parent of whatever its descendants leave behind.
 ///
 /// # Errors
@@ -184,6 +199,20 @@ mod tests {
         assert_eq!((out.as_slice(), fine), (b"hi\nno\n".as_slice(), true));
         let hang = output(sh, &["-c".into(), "sleep 60".into()], 50_000_000).expect_err("hangs");
         assert_eq!(hang.source.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn a_process_is_found_by_a_word_of_its_command_line() {
+        let word = format!("word-{}", std::process::id());
+        let args = ["-c".to_owned(), "sleep 60; :".to_owned(), word.clone()];
+        let log = File::options().write(true).open("/dev/null").expect("open");
+        let child =
+            spawn(Spawn { program: Path::new("/bin/sh"), args: &args, log, fd3: None, dir: Path::new("/") }).expect("spawn");
+        let found: Vec<i32> = naming(Path::new("/proc"), &word).iter().map(|p| p.pid).collect();
+        kill_group(child.pid);
+        assert_eq!(found, [child.pid]);
+        assert!(child.wait(super::super::clock::now_ns() + 5_000_000_000).expect("wait").is_some());
+        assert!(naming(Path::new("/proc"), &word).is_empty());
     }
 
     #[test]

@@ -75,10 +75,21 @@ pub fn owned(fresh: RawFd) -> io::Result<OwnedFd> {
     inherited(fresh)
 }
 
-/// close_range(2) from `first` to the last.
-pub fn close_from(first: u32) -> io::Result<()> {
-    // SAFETY: only called in the child that is about to execute, which uses no descriptor above `first` any more.
-    cvt(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
+/// Closes every descriptor but these (close_range(2)), for a child of [`fork`] that must keep nothing of its parent's.
+pub fn close_all_but<const N: usize>(keep: [BorrowedFd<'_>; N]) -> io::Result<()> {
+    let mut numbers = keep.map(|fd| fd.as_raw_fd() as u32);
+    numbers.sort_unstable();
+    let mut first = 0;
+    for number in numbers.into_iter().chain([u32::MAX]) {
+        if first < number {
+            let last = number.saturating_sub(1);
+            // SAFETY: takes integers. What is closed belongs to values that this child never touches again, as it ends by
+            // `exit_now`, which runs no destructors.
+            cvt(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+        }
+        first = number.saturating_add(1);
+    }
+    Ok(())
 }
 
 /// Marks all descriptors from `first` on close-on-exec, so that none is inherited beyond those handed down on purpose.

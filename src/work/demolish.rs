@@ -4,10 +4,11 @@
 use crate::model::record::Record;
 use crate::os::cgroup::{Group, Trees};
 use crate::os::error::OsResult;
-use crate::os::{clock, files, watch};
+use crate::os::{clock, files, process, watch};
 use crate::store::home::Home;
 use crate::store::ids::{self, Slot};
 use crate::store::runs::{self, Owned};
+use std::path::Path;
 
 /// How long dying processes may take before the cell counts as not cleaned up.
 const DEADLINE_NS: u64 = 5_000_000_000;
@@ -52,6 +53,13 @@ pub fn stale(home: &Home, trees: &Trees, owned: Owned) -> OsResult<()> {
         // A crash came before its record, and so before anything else was made.
         return files::remove_tree(owned.dir.path());
     };
+    // Its supervisor may have died while the runtime was at work, which is in no group of the cell's and would go on making
+    // what is removed here.
+    for runtime in process::naming(Path::new("/proc"), owned.dir.id.as_str()) {
+        process::kill_group(runtime.pid);
+        runtime.kill();
+        let _ = runtime.wait(clock::now_ns() + DEADLINE_NS);
+    }
     empty(&trees.group(&primer(&cgroup)))?;
     empty(&trees.group(&cgroup))?;
     let slot = first_id.map(|first| reopen(home, first)).transpose()?;

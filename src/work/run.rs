@@ -257,8 +257,7 @@ impl<'a> Scene<'_, 'a> {
         runs::write(&rest.owned.dir, record).map_err(os)?;
         let mut cell = cell.dispatch(&order, &cgroup, &stdio)?;
         drop((order, stdio));
-        // What fails here is gc's: the cell does not depend on it.
-        let _ = primer.stop();
+        drop(primer);
         let confined = cell.confine_ourselves(&rest.home);
         let cores = limits.cpus.map_or(probe::cpus(), |c| c.ceil() as u32);
         let seen = supervise::watch(&mut cell, desk, self.signals, &limits, cores, deadline);
