@@ -31,8 +31,10 @@ fn malformed(path: &str, why: String) -> Fault {
     Fault::caller("job:malformed", why).at(path).hint("runcell schema job prints what a job may hold")
 }
 
-/// Where it was. Of a field that stands there twice serde knows the place of its object only, and says the name in words.
+/// Where it was. Of a field that stands there twice serde knows the place of its object only, and says the name in words;
+/// of a key that is none of a list's, not even that.
 fn place(path: &str, why: &str) -> String {
+    let path = path.strip_suffix(".?").unwrap_or(path);
     let twice = why.strip_prefix("duplicate field `").and_then(|rest| rest.split('`').next());
     match (path, twice) {
         (".", None) => "job".to_owned(),
@@ -62,6 +64,7 @@ mod tests {
             (r#"{"limits":{"pids":1,"pids":2}}"#, "limits.pids"),
             (r#"{"files":{"a":{"text":"1","text":"2"}}}"#, "files.a.text"),
             (r#"{"mounts":[{"target":"/t"}]}"#, "mounts[0]"),
+            (r#"{"limits":{"rlimits":{"nproc":1}}}"#, "limits.rlimits"),
         ] {
             assert_eq!(fault(json).0, path, "{json}");
         }

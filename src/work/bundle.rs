@@ -7,7 +7,7 @@ use crate::model::job::{Content, Job};
 use crate::model::paths::RelPath;
 use crate::model::plan::{PlannedMount, Root};
 use crate::model::policy::Policy;
-use crate::os::error::At;
+use crate::os::error::{At, OsError};
 use crate::os::files;
 use crate::rules::spec::{self, Place};
 use crate::rules::{merge, plan};
@@ -43,8 +43,9 @@ pub fn write(
     let facts = host.facts(&job)?;
     let plan = plan::plan(job, name, policy, &facts, best_effort)?;
     let out = std::path::absolute(out).map_err(|e| Fault::caller("usage", e.to_string()).at("out"))?;
-    files::dir(&out, 0o711).map_err(os)?;
-    let mut existing = std::fs::read_dir(&out).at("list", &out).map_err(os)?;
+    let unusable = |e: OsError| Fault::caller("usage", e.to_string()).at("out").hint("name a new directory in one that exists");
+    files::dir(&out, 0o711).map_err(unusable)?;
+    let mut existing = std::fs::read_dir(&out).at("list", &out).map_err(unusable)?;
     if existing.next().is_some() {
         return Err(Fault::caller("usage", format!("{} is not empty", out.display())).at("out").hint("name a new directory"));
     }

@@ -188,6 +188,8 @@ fn refused(write: &CgroupWrite, e: &OsError) -> Fault {
         .hint("ask for another value, or run with --best-effort where the host lacks the file")
 }
 
+const FAILED: &str = "the runtime could not start the cell";
+
 /// Waits for init's first word; the runtime may still be busy with itself then.
 fn hello(peer: &Peer, runtime: &Process, run: &RunDir, signals: &Signals, deadline: u64) -> Result<Process, NoCell> {
     #[derive(Clone, Copy, PartialEq)]
@@ -211,18 +213,23 @@ fn hello(peer: &Peer, runtime: &Process, run: &RunDir, signals: &Signals, deadli
                 Ok(Some(Packet { message: Report::Hello, pid: Some(pid), .. })) => {
                     return Process::hold(pid).map_err(|e| faults::ours(&socket::on_socket(e)).into());
                 }
-                _ => return Err(complaint(run, "the cell's init ended before it was ready").into()),
+                // A runtime that fails closes the socket a moment before it has ended.
+                _ => match runtime.wait(deadline.min(clock::now_ns() + 1_000_000_000)) {
+                    Ok(Some(End::Badly)) => return Err(complaint(run, FAILED).into()),
+                    _ => return Err(complaint(run, "the cell's init ended before it was ready").into()),
+                },
             }
         }
         if ready.contains(&Source::Runtime) {
             match runtime.ended() {
                 Ok(None) => {}
                 Ok(Some(End::Well | End::Unknown)) => up = true,
-                Ok(Some(End::Badly)) | Err(_) => return Err(complaint(run, "the runtime could not start the cell").into()),
+                Ok(Some(End::Badly)) | Err(_) => return Err(complaint(run, FAILED).into()),
             }
         }
         if clock::now_ns() >= deadline {
-            return Err(complaint(run, "the cell was not ready before the set-up deadline").into());
+            let fault = complaint(run, "the cell was not ready before the set-up deadline");
+            return Err(Fault { code: "runtime:timeout", ..fault }.into());
         }
     }
 }

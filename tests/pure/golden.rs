@@ -2,7 +2,7 @@
 //! `BLESS=1 cargo test --test pure` writes them anew.
 
 use crate::host::{facts, planned};
-use crate::schema::oci;
+use crate::oci::oci;
 use runcell::model::facts::Layout;
 use runcell::model::job::Content;
 use runcell::model::paths::RelPath;

@@ -5,6 +5,7 @@ mod documents;
 mod golden;
 mod host;
 mod jobs;
+mod oci;
 mod reports;
 mod schema;
 
