@@ -45,23 +45,6 @@ pub fn open(home: &Home, first: u32) -> OsResult<Option<Slot>> {
     Ok(lease::try_claim_file(&path)?.map(|lease| Slot { first, lease }))
 }
 
-/// Ends the quarantine of ranges whose run is no more: the run's directory goes last, after all else of it is gone.
-///
-/// # Errors
-/// of reading the shelf.
-pub fn sweep(home: &Home) -> OsResult<()> {
-    let shelf = home.ids();
-    for entry in std::fs::read_dir(&shelf).at("list", &shelf)?.flatten() {
-        let Some(first) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let Some(slot) = open(home, first)? else { continue };
-        let owner = slot.owner()?.and_then(|run| RunId::try_from(run).ok());
-        if let Some(run) = owner.filter(|run| !home.run(run).path().exists()) {
-            slot.release(&run)?;
-        }
-    }
-    Ok(())
-}
-
 /// Slot files in quarantine whose run is gone: no gc will come to release them. Only looks, and locks nothing, as a lock
 /// would have others take the slot for one in use.
 ///
@@ -140,10 +123,8 @@ mod tests {
         open(&home, 65_536).expect("open").expect("nobody has it").release(&run(1)).expect("released");
         let again = taken(3).expect("free again");
         assert_eq!(again.first, 65_536);
-        drop((again, b));
-        sweep(&home).expect("swept");
-        assert!(taken(4).is_some() && taken(5).is_some(), "their runs never had a directory");
     }
+
     #[test]
     fn a_slot_whose_run_is_gone_is_an_orphan() {
         let dir = tempfile::tempdir().expect("tempdir");

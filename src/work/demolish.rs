@@ -3,7 +3,7 @@
 
 use crate::model::record::Record;
 use crate::os::cgroup::{Group, Trees};
-use crate::os::error::OsResult;
+use crate::os::error::{At, OsResult};
 use crate::os::{clock, files, process, watch};
 use crate::store::home::Home;
 use crate::store::ids::{self, Slot};
@@ -63,16 +63,17 @@ pub fn stale(home: &Home, trees: &Trees, owned: Owned) -> OsResult<()> {
     empty(&trees.group(&primer(&cgroup)))?;
     empty(&trees.group(&cgroup))?;
     let slot = first_id.map(|first| reopen(home, first)).transpose()?;
-    clear(home, owned, slot.flatten())
+    clear(home, owned, slot)
 }
 
 /// A dead run's slot. Whoever looks for a free one holds each for a moment: wait for that.
-fn reopen(home: &Home, first: u32) -> OsResult<Option<Slot>> {
+fn reopen(home: &Home, first: u32) -> OsResult<Slot> {
     for _ in 0..100 {
         if let Some(slot) = ids::open(home, first)? {
-            return Ok(Some(slot));
+            return Ok(slot);
         }
         let _ = watch::any::<()>(&[], Some(clock::now_ns() + 1_000_000));
     }
-    Ok(None)
+    // The run stays as it is, and with it the mark of who must free the range: gc comes again.
+    Err(std::io::Error::from_raw_os_error(libc::EBUSY)).at("free the id range", home.ids().join(first.to_string()))
 }

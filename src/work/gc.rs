@@ -7,7 +7,7 @@ use crate::os::cgroup::Trees;
 use crate::os::clock;
 use crate::store::home::Home;
 use crate::store::runs::{self, Found};
-use crate::store::{ids, skeletons};
+use crate::store::skeletons;
 use serde::Serialize;
 use std::path::Path;
 
@@ -53,7 +53,7 @@ pub fn gc(policy: &Policy, root: Option<&Path>, dry_run: bool) -> Result<Swept, 
         }
     }
     if !dry_run {
-        skeletons::sweep(&home).and_then(|()| ids::sweep(&home)).map_err(|e| faults::ours(&e))?;
+        skeletons::sweep(&home).map_err(|e| faults::ours(&e))?;
     }
     Ok(swept)
 }

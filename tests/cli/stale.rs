@@ -23,14 +23,14 @@ fn abandoned(record: Option<&str>) -> Ground {
 fn record(slot: &str) -> String {
     format!(
         r#"{{"run":"{RUN}","id":"j","state":"running","supervisor":{{"pid":1,"start_ticks":0}},"argv0":"true",
-            "cgroup":"/runcell-test-stale-{}/{RUN}","slot":{slot}}}"#,
+            "cgroup":"/runcell-test-stale-{}/{RUN}","first_id":{slot}}}"#,
         std::process::id()
     )
 }
 
 #[test]
 fn gc_removes_it_from_any_half_way_point() {
-    for record in [None, Some(record("0"))] {
+    for record in [None, Some(record(SLOT))] {
         let ground = abandoned(record.as_deref());
         let swept = ground.run(&["gc"]);
         assert_eq!((swept.code, &swept.document()["removed"]), (Some(0), &json!([RUN])), "{swept:?}");
@@ -50,7 +50,7 @@ fn a_run_that_makes_no_sense_is_removed_but_its_ids_stay_in_quarantine() {
 
 #[test]
 fn each_start_sweeps_in_passing() {
-    let ground = abandoned(Some(&record("0")));
+    let ground = abandoned(Some(&record(SLOT)));
     assert_eq!(ground.job(r#"{"argv":["true"]}"#).code, Some(4), "the runtime fails");
     ground.is_clean();
 }
@@ -58,7 +58,7 @@ fn each_start_sweeps_in_passing() {
 #[test]
 fn kill_demolishes_what_has_no_supervisor() {
     for name in ["j", RUN] {
-        let ground = abandoned(Some(&record("0")));
+        let ground = abandoned(Some(&record(SLOT)));
         let killed = ground.run(&["kill", name]);
         assert_eq!((killed.code, killed.document()), (Some(0), json!({"killed": [RUN]})), "{killed:?}");
         ground.is_clean();
