@@ -1,6 +1,7 @@
 //! The job's files, written into /sandbox by init with the job's own uid.
 
 use crate::model::wire::{Delivery, StartFailure, Step};
+use nix::sys::stat::{Mode, umask};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -17,7 +18,7 @@ pub type Delivered = BTreeMap<Vec<u8>, [u8; 32]>;
 /// # Errors
 /// the file that could not be written, as a fact for the outcome.
 pub fn all(files: &[Delivery], mut contents: File) -> Result<Delivered, StartFailure> {
-    let mask = nix::sys::stat::umask(nix::sys::stat::Mode::empty()); // modes are meant as they are written
+    umask(Mode::empty()); // modes are meant as they are written
     let mut delivered = Delivered::new();
     for file in files {
         match one(file, &mut contents) {
@@ -34,8 +35,7 @@ pub fn all(files: &[Delivery], mut contents: File) -> Result<Delivered, StartFai
             }
         }
     }
-    let usual = if mask.is_empty() { nix::sys::stat::Mode::from_bits_truncate(0o022) } else { mask };
-    nix::sys::stat::umask(usual);
+    umask(Mode::S_IWGRP | Mode::S_IWOTH); // the usual one, not that of whoever called runcell
     Ok(delivered)
 }
 

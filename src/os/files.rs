@@ -78,22 +78,24 @@ pub fn private_dir(path: &Path) -> OsResult<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).at("create directory", path)
 }
 
-/// A directory below one that must exist; having it already is fine.
+/// A directory below one that must exist, with exactly this mode, whatever umask our caller has; having it already is fine.
 ///
 /// # Errors
-/// of mkdir.
+/// of mkdir and chmod.
 pub fn dir(path: &Path, mode: u32) -> OsResult<()> {
-    use std::os::unix::fs::DirBuilderExt;
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     match std::fs::DirBuilder::new().mode(mode).create(path) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other.at("create directory", path),
+        other => other
+            .and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)))
+            .at("create directory", path),
     }
 }
 
-/// A new file that must not exist yet, never through a symlink.
+/// A new file that must not exist yet, never through a symlink, with exactly this mode.
 ///
 /// # Errors
-/// of open and write.
+/// of open, chmod and write.
 pub fn create(path: &Path, bytes: &[u8], mode: u32) -> OsResult<()> {
     let mut file = OpenOptions::new()
         .write(true)
@@ -102,7 +104,8 @@ pub fn create(path: &Path, bytes: &[u8], mode: u32) -> OsResult<()> {
         .custom_flags(libc::O_NOFOLLOW)
         .open(path)
         .at("create", path)?;
-    file.write_all(bytes).at("write", path)
+    let exact = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    file.set_permissions(exact).and_then(|()| file.write_all(bytes)).at("write", path)
 }
 
 /// What lies at a path, the last component not followed.

@@ -4,11 +4,14 @@ use super::error::{At, OsResult};
 use super::sys;
 use super::watch::{self, For};
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -17,6 +20,8 @@ use std::process::{Command, Stdio};
 pub struct Process {
     pub pid: i32,
     fd: OwnedFd,
+    /// From its reaping on, its pid may be another's.
+    reaped: Cell<bool>,
 }
 
 impl Process {
@@ -25,12 +30,19 @@ impl Process {
     /// # Errors
     /// ESRCH where it is gone.
     pub fn hold(pid: i32) -> io::Result<Self> {
-        Ok(Self { pid, fd: sys::pidfd_open(pid)? })
+        Ok(Self { pid, fd: sys::pidfd_open(pid)?, reaped: Cell::new(false) })
     }
 
     pub fn kill(&self) {
         // ESRCH: it is dead already, which is what we want.
         let _ = sys::pidfd_send_signal(self.fd.as_fd(), libc::SIGKILL);
+    }
+
+    /// Ends the process group that it leads, as long as nobody else can bear its number: until it has been reaped.
+    pub fn kill_group(&self) {
+        if !self.reaped.get() {
+            let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL); // none left is fine
+        }
     }
 
     /// # Errors
@@ -45,7 +57,11 @@ impl Process {
     /// other than "not (yet) our child".
     pub fn ended(&self) -> io::Result<Option<End>> {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
-        match waitid(Id::PIDFd(self.fd.as_fd()), flags) {
+        let status = waitid(Id::PIDFd(self.fd.as_fd()), flags);
+        if !matches!(status, Ok(WaitStatus::StillAlive)) {
+            self.reaped.set(true);
+        }
+        match status {
             Ok(WaitStatus::StillAlive) => Ok(None),
             Ok(WaitStatus::Exited(_, 0)) => Ok(Some(End::Well)),
             Ok(_) => Ok(Some(End::Badly)),
@@ -109,6 +125,8 @@ pub fn spawn(s: Spawn<'_>) -> OsResult<Process> {
         .env_clear()
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     command.stdin(Stdio::null()).stdout(s.log).stderr(err).process_group(0);
+    // What a runtime makes must be open to the cell's ids, whatever umask our caller has given us.
+    umask(Mode::S_IWGRP | Mode::S_IWOTH);
     let _reserved = reserve(3)?;
     if let Some(fd) = s.fd3 {
         sys::hand_down(&mut command, fd, 3);
@@ -132,11 +150,6 @@ fn reserve(number: i32) -> OsResult<Vec<File>> {
     }
 }
 
-/// Ends a whole process group; none left is fine.
-pub fn kill_group(leader: i32) {
-    let _ = killpg(Pid::from_raw(leader), Signal::SIGKILL);
-}
-
 /// Runs a program to its end with its output captured, for at most `timeout_ns`; for `runc --version` and the like.
 ///
 /// # Errors
@@ -149,7 +162,7 @@ pub fn output(program: &Path, args: &[String], timeout_ns: u64) -> OsResult<(Vec
     let deadline = super::clock::now_ns() + timeout_ns;
     let ended = watch::any(&[((), child.as_fd(), For::Read)], Some(deadline)).at("wait for", program)?;
     if ended.is_empty() {
-        kill_group(child.pid);
+        child.kill_group();
         return Err(io::Error::from(io::ErrorKind::TimedOut)).at("wait for", program);
     }
     let status = waitid(Id::PIDFd(child.as_fd()), WaitPidFlag::WEXITED).at("wait for", program)?;
@@ -165,17 +178,16 @@ pub fn start_ticks(proc_root: &Path, pid: i32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
-/// Processes of other programs than ours whose command line has this word, such as a runtime that starts a certain run.
-pub fn naming(proc_root: &Path, word: &str) -> Vec<Process> {
-    let ours = std::fs::read_link(proc_root.join("self/exe")).ok();
+/// Processes of host root whose command line has all of these words, such as a runtime that starts a certain run. Never a
+/// program's of a cell, whatever it calls itself: no cell has host root.
+pub fn naming(proc_root: &Path, words: &[&str]) -> Vec<Process> {
     let named = |entry: std::fs::DirEntry| {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
         let held = Process::hold(pid).ok()?;
         // Read after it is held: what is read is then the held process's, or nothing.
-        let words = std::fs::read(entry.path().join("cmdline")).ok()?;
-        let bears = words.split(|b| *b == 0).any(|w| w == word.as_bytes());
-        let foreign = std::fs::read_link(entry.path().join("exe")).ok() != ours;
-        (bears && foreign).then_some(held)
+        let roots = std::fs::metadata(entry.path()).is_ok_and(|m| m.uid() == 0);
+        let line = std::fs::read(entry.path().join("cmdline")).ok().filter(|_| roots)?;
+        words.iter().all(|word| line.split(|b| *b == 0).any(|w| w == word.as_bytes())).then_some(held)
     };
     std::fs::read_dir(proc_root).into_iter().flatten().flatten().filter_map(named).collect()
 }
@@ -208,11 +220,12 @@ mod tests {
         let log = File::options().write(true).open("/dev/null").expect("open");
         let child =
             spawn(Spawn { program: Path::new("/bin/sh"), args: &args, log, fd3: None, dir: Path::new("/") }).expect("spawn");
-        let found: Vec<i32> = naming(Path::new("/proc"), &word).iter().map(|p| p.pid).collect();
-        kill_group(child.pid);
-        assert_eq!(found, [child.pid]);
+        let named = |words: &[&str]| naming(Path::new("/proc"), words).iter().any(|p| p.pid == child.pid);
+        let found = (named(&["-c", &word]), named(&[&word, "another"]), named(&[&word[1..]]));
+        child.kill_group();
+        assert_eq!(found, (nix::unistd::geteuid().is_root(), false, false));
         assert!(child.wait(super::super::clock::now_ns() + 5_000_000_000).expect("wait").is_some());
-        assert!(naming(Path::new("/proc"), &word).is_empty());
+        assert!(naming(Path::new("/proc"), &[&word]).is_empty());
     }
 
     #[test]

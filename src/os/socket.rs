@@ -100,7 +100,9 @@ impl Peer {
         let (n, fds, pid) = loop {
             match sys::receive(self.0.as_fd(), &mut buf, flags) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if e.raw_os_error() == Some(libc::ECONNRESET) => return Ok(None),
+                // The other end has gone without reading all of ours. That is said once, ahead of what it had sent before:
+                // its last packets still follow, then the end.
+                Err(e) if e.raw_os_error() == Some(libc::ECONNRESET) => {}
                 other => break other?,
             }
         };
@@ -148,6 +150,20 @@ mod tests {
         assert_eq!(hello.pid, Some(std::process::id() as i32));
         drop(theirs);
         assert!(ours.receive::<Report>(false).expect("no error").is_none());
+    }
+
+    #[test]
+    fn last_words_arrive_though_nobody_read_ours() {
+        let (a, b) =
+            nix::sys::socket::socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::empty()).expect("pair");
+        let (ours, theirs) = (Peer(a), Peer(b));
+        theirs.send(&Report::Done, &[]).expect("sent");
+        ours.send(&Order::Kill, &[]).expect("sent, and never read");
+        drop(theirs);
+        assert!(ours.send(&Order::Kill, &[]).is_err(), "nobody is there");
+        let last: Packet<Report> = ours.receive(true).expect("no error").expect("not the end yet");
+        assert_eq!(last.message, Report::Done);
+        assert!(ours.receive::<Report>(true).expect("no error").is_none());
     }
 
     #[test]

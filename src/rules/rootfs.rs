@@ -57,6 +57,8 @@ impl Skeleton {
     }
 
     fn one(&mut self, path: &str, mode: u32) {
+        // Some runtimes give a tmpfs the mode of what it covers, whatever its options say (runc 1.1: measured).
+        let mode = if path == "/tmp" { 0o1777 } else { mode };
         if path != "/" && self.made.insert(path.to_owned()) {
             self.entries.push(Entry::Directory { path: path.to_owned(), mode });
         }

@@ -139,6 +139,13 @@ mod tests {
         assert_ne!(one(libc::SYS_socket, [libc::AF_ALG as u64, 1, 0, 0, 0, 0]), ALLOW);
         assert_eq!(one(libc::SYS_prlimit64, [0, 7, 0, 0, 0, 0]), ALLOW);
         assert_ne!(one(libc::SYS_prlimit64, [1, 0, 1, 0, 0, 0]), ALLOW, "init's own limits are not the program's");
+        for nr in [libc::SYS_sched_setaffinity, libc::SYS_sched_setscheduler, libc::SYS_sched_setattr, libc::SYS_sched_setparam] {
+            assert_eq!((one(nr, none), one(nr, [1, 0, 0, 0, 0, 0])), (ALLOW, EPERM), "init's own pace, call {nr}");
+        }
+        for (nr, by_user) in [(libc::SYS_setpriority, 2), (libc::SYS_ioprio_set, 3)] {
+            let on = |which, who| one(nr, [which, who, 0, 0, 0, 0]);
+            assert_eq!((on(1, 0), on(1, 1), on(by_user, 0)), (ALLOW, EPERM, EPERM), "call {nr}");
+        }
         assert_ne!(one(libc::SYS_ioctl, [0, libc::TIOCSTI, 0, 0, 0, 0]), ALLOW);
         assert_ne!(one(libc::SYS_ioctl, [0, libc::TIOCSTI | 1 << 32, 0, 0, 0, 0]), ALLOW, "the kernel looks at 32 bits");
     }

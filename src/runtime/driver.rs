@@ -44,6 +44,11 @@ pub fn find(name: &str) -> Option<PathBuf> {
     }
 }
 
+/// Runtimes that are still about to start this container: those that have outlived who called [`Runtime::start`].
+pub fn starting(id: &str) -> Vec<Process> {
+    process::naming(Path::new("/proc"), &["--bundle", id])
+}
+
 impl Runtime {
     /// # Errors
     /// of asking the binary for its version.

@@ -35,6 +35,9 @@ pub fn create(home: &Home) -> OsResult<Owned> {
         std::fs::DirBuilder::new().mode(0o711).create(dir.path()).at("create directory", dir.path())?;
         // Between mkdir and flock a gc may have taken it for a leftover and removed it: then we take another name.
         if let Some(lease) = lease::try_claim(dir.path())? {
+            // Our caller's umask is not to close it to the cell's ids.
+            let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+            lease.file().set_permissions(open).at("open up", dir.path())?;
             return Ok(Owned { dir, _lease: lease });
         }
     }

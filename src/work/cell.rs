@@ -9,7 +9,7 @@ use crate::model::wire::{Order, Report};
 use crate::os::cgroup::Group;
 use crate::os::counters::{self, OomWatch};
 use crate::os::error::OsError;
-use crate::os::process::{self, End, Process};
+use crate::os::process::{End, Process};
 use crate::os::signal::Signals;
 use crate::os::socket::{self, Packet, Peer};
 use crate::os::watch::{self, For};
@@ -28,8 +28,6 @@ pub struct Cell<S> {
     pub run: RunDir,
     pub group: Group,
     pub state: S,
-    runtime: Process,
-    /// Ends whatever lives should we leave early, by error or panic.
     guard: Guard,
 }
 
@@ -57,18 +55,20 @@ pub struct Running {
     pub peak: Option<File>,
 }
 
-/// Kills the cell when dropped armed.
+/// Ends whatever lives should we leave early, by error or panic.
 #[derive(Debug)]
 struct Guard {
     group: Group,
-    runtime: i32,
+    runtime: Process,
     armed: bool,
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
         if self.armed {
-            process::kill_group(self.runtime);
+            self.runtime.kill_group();
+            // Until it is gone it may still be making groups.
+            let _ = self.runtime.wait(clock::now_ns() + 1_000_000_000);
             // Whatever fails here is left to gc, which finds it by the run's record.
             let _ = demolish::empty(&self.group);
         }
@@ -139,9 +139,8 @@ impl Cell<Starting> {
             console: &console,
             socket: listener,
         };
-        let process = runtime.start(start).map_err(os)?;
-        let guard = Guard { group: group.clone(), runtime: process.pid, armed: true };
-        Ok(Self { run: run.clone(), group, state: Starting { peer, staged }, runtime: process, guard })
+        let guard = Guard { group: group.clone(), runtime: runtime.start(start).map_err(os)?, armed: true };
+        Ok(Self { run: run.clone(), group, state: Starting { peer, staged }, guard })
     }
 
     /// Waits until the cell's init says hello.
@@ -150,9 +149,9 @@ impl Cell<Starting> {
     /// of the runtime (with its own words), of the deadline; or cancellation. No process is left then.
     pub fn ready(self, signals: &Signals, deadline: u64) -> Result<Cell<Waiting>, NoCell> {
         let Starting { peer, mut staged } = self.state;
-        let init = hello(&peer, &self.runtime, &self.run, signals, deadline)?;
+        let init = hello(&peer, &self.guard.runtime, &self.run, signals, deadline)?;
         staged.detach()?;
-        Ok(Cell { run: self.run, group: self.group, state: Waiting { peer, init }, runtime: self.runtime, guard: self.guard })
+        Ok(Cell { run: self.run, group: self.group, state: Waiting { peer, init }, guard: self.guard })
     }
 }
 
@@ -178,7 +177,7 @@ impl Cell<Waiting> {
         let fds = [order.as_fd(), stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
         peer.send(&Order::Dispatch, &fds).map_err(|e| faults::ours(&socket::on_socket(e)))?;
         let state = Running { peer, init, oom, base, peak };
-        Ok(Cell { run: self.run, group: self.group, state, runtime: self.runtime, guard: self.guard })
+        Ok(Cell { run: self.run, group: self.group, state, guard: self.guard })
     }
 }
 
@@ -260,7 +259,7 @@ impl Cell<Running> {
     pub fn kill(&self) {
         self.group.kill();
         self.state.init.kill();
-        process::kill_group(self.runtime.pid);
+        self.guard.runtime.kill_group();
     }
 
     /// Proves that nothing is left: init reaped, the runtime reaped, the group removed.
@@ -275,7 +274,7 @@ impl Cell<Running> {
             self.kill();
         }
         // The runtime first: until it has ended, init is its child and not ours to reap.
-        for process in [&self.runtime, &self.state.init] {
+        for process in [&self.guard.runtime, &self.state.init] {
             if !process.wait(deadline).is_ok_and(|end| end.is_some()) {
                 return Err(format!("process {} does not end", process.pid));
             }
@@ -287,6 +286,6 @@ impl Cell<Running> {
 
     /// What the runtime had to say, if it ended badly.
     pub fn runtime_failure(&self) -> Option<String> {
-        matches!(self.runtime.ended(), Ok(Some(End::Badly))).then(|| complaint(&self.run, "the runtime failed").message)
+        matches!(self.guard.runtime.ended(), Ok(Some(End::Badly))).then(|| complaint(&self.run, "the runtime failed").message)
     }
 }

@@ -4,11 +4,11 @@
 use crate::model::record::Record;
 use crate::os::cgroup::{Group, Trees};
 use crate::os::error::{At, OsResult};
-use crate::os::{clock, files, process, watch};
+use crate::os::{clock, files, watch};
+use crate::runtime::driver;
 use crate::store::home::Home;
 use crate::store::ids::{self, Slot};
 use crate::store::runs::{self, Owned};
-use std::path::Path;
 
 /// How long dying processes may take before the cell counts as not cleaned up.
 const DEADLINE_NS: u64 = 5_000_000_000;
@@ -30,6 +30,15 @@ pub fn empty(group: &Group) -> OsResult<()> {
 /// The group of a run's primer, beside the cell's own.
 pub fn primer(cgroup: &str) -> String {
     format!("{cgroup}.prime")
+}
+
+/// [`empty`] for the cell's group and its primer's.
+///
+/// # Errors
+/// of either.
+pub fn groups(trees: &Trees, cgroup: &str) -> OsResult<()> {
+    empty(&trees.group(&primer(cgroup)))?;
+    empty(&trees.group(cgroup))
 }
 
 /// Removes what is left of a run whose cell is proven empty.
@@ -55,13 +64,12 @@ pub fn stale(home: &Home, trees: &Trees, owned: Owned) -> OsResult<()> {
     };
     // Its supervisor may have died while the runtime was at work, which is in no group of the cell's and would go on making
     // what is removed here.
-    for runtime in process::naming(Path::new("/proc"), owned.dir.id.as_str()) {
-        process::kill_group(runtime.pid);
+    for runtime in driver::starting(owned.dir.id.as_str()) {
+        runtime.kill_group();
         runtime.kill();
         let _ = runtime.wait(clock::now_ns() + DEADLINE_NS);
     }
-    empty(&trees.group(&primer(&cgroup)))?;
-    empty(&trees.group(&cgroup))?;
+    groups(trees, &cgroup)?;
     let slot = first_id.map(|first| reopen(home, first)).transpose()?;
     clear(home, owned, slot)
 }

@@ -1,10 +1,10 @@
-//! What the program reads: always a pipe or /dev/null, never a descriptor of the caller's, so that no terminal and no
-//! host file can be reached through it.
+//! What the program reads: always a pipe, never a descriptor of the caller's, so that no terminal and no host file can be
+//! reached through it. An empty stdin is an empty pipe: the host's /dev/null could not be opened anew by its name
+//! /dev/stdin, as it lies outside of what Landlock shows (measured: EACCES).
 
 use super::faults;
 use crate::model::fault::Fault;
 use crate::model::job::Content;
-use crate::os::error::At;
 use crate::os::files;
 use crate::os::pipe::{self, Chunk};
 use crate::os::watch::For;
@@ -50,10 +50,7 @@ pub fn open<'a>(
             (Source::File(file), Vec::new())
         }
         (None, Some(fd)) => (Source::Caller(fd), Vec::new()),
-        (None, None) => {
-            let null = File::open("/dev/null").at("open", "/dev/null").map_err(|e| faults::ours(&e))?;
-            return Ok((null.into(), Feed { source: Source::Held, pipe: None, pending: Vec::new(), at: 0 }));
-        }
+        (None, None) => (Source::Held, Vec::new()),
     };
     let pipe = pipe::to_program(uid, gid).map_err(|e| faults::ours(&e))?;
     let mut feed = Feed { source, pipe: Some(pipe.write), pending, at: 0 };

@@ -121,7 +121,7 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     let told = match scene.act(plan, &mut record, &mut rest) {
         Ok(told) => told,
         Err(fault) => {
-            if demolish::empty(&group).is_ok() {
+            if demolish::groups(&host.trees, &cgroup).is_ok() {
                 // Nothing ran, so nothing can have been left in a state that we cannot remove.
                 let _ = demolish::clear(&rest.home, rest.owned, rest.slot);
             }
@@ -326,7 +326,7 @@ impl<'a> Scene<'_, 'a> {
             files: Default::default(),
         };
         let phases = Phases { setup_ns: now.saturating_sub(self.began), ..Phases::default() };
-        Told { evidence, phases, buried: demolish::empty(self.group).map_err(|e| e.to_string()), ended: now }
+        Told { evidence, phases, buried: demolish::groups(&self.host.trees, self.cgroup).map_err(|e| e.to_string()), ended: now }
     }
 }
 

@@ -75,6 +75,8 @@ struct Watch<'w, 'a> {
     times: Times,
     fate: Fate,
     stop: Option<Stop>,
+    /// The sharpest order that init has been given.
+    ordered: Option<Order>,
     host_fault: Option<String>,
     /// Init has nothing more to say.
     silent: bool,
@@ -103,6 +105,7 @@ pub fn watch<'a>(
         times: Times::default(),
         fate: Fate::NotReached,
         stop: None,
+        ordered: None,
         host_fault: None,
         silent: false,
         give_up_at: setup_deadline,
@@ -225,7 +228,9 @@ impl Watch<'_, '_> {
     fn stop(&mut self, cause: Stop) {
         let gently = matches!(cause, Stop::WallTime | Stop::Cancelled);
         let again = self.stop.is_some();
-        if self.times.ended.is_some() || (again && gently && cause != Stop::Cancelled) {
+        // There is no sharper order than Kill: a flood that goes on asks for it with each piece.
+        let useless = self.times.ended.is_some() || self.ordered == Some(Order::Kill);
+        if useless || (again && gently && cause != Stop::Cancelled) {
             return;
         }
         self.stop.get_or_insert(cause);
@@ -235,9 +240,9 @@ impl Watch<'_, '_> {
         let grace = if order == Order::Stop { self.limits.grace.nanos() } else { 0 };
         let until = clock::now_ns().saturating_add(grace + grace / 4).saturating_add(PATIENCE_NS);
         self.give_up_at = if again { self.give_up_at.min(until) } else { until };
-        if self.cell.state.peer.send(&order, &[]).is_err() {
-            self.silent = true;
-        }
+        // If init has just ended it cannot be told any more, but its last reports are still to be read.
+        let _ = self.cell.state.peer.send(&order, &[]);
+        self.ordered = Some(order);
     }
 
     fn signalled(&mut self, signals: &Signals) -> std::io::Result<()> {

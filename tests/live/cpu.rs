@@ -1,0 +1,89 @@
+//! CPU time is the cell's: one thread, many, and those that have ended.
+
+use super::harness::{Host, live, slack};
+use super::run::Ran;
+use serde_json::json;
+use std::time::Duration;
+
+const BURN: &str = "import threading, os, sys
+def burn():
+    while True: pass
+";
+
+/// A job that must be stopped when the cell has used 300 ms of CPU.
+#[track_caller]
+fn spent(host: &Host, argv: &[&str]) -> Ran {
+    let ran = host.run(json!({"argv": argv, "limits": {"cpu": "300ms", "wall": "60s"}}));
+    ran.is("cpu_time").holds(r#""stopped_for":"cpu_time""#).signal(9);
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+    // 50 ms of each busy core, and what a loaded machine adds.
+    let most = slack(Duration::from_millis(300) + cores * Duration::from_millis(50));
+    let cpu = ran.cpu();
+    assert!(cpu >= Duration::from_millis(300) && cpu < most, "{cpu:?}: {}", ran.json);
+    ran
+}
+
+#[test]
+fn one_thread() {
+    live(|host| {
+        spent(host, &["sh", "-c", "while :; do :; done"]);
+    });
+}
+
+#[test]
+fn many_processes() {
+    live(|host| {
+        spent(host, &["sh", "-c", "for n in 1 2 3 4 5 6 7 8; do (while :; do :; done) & done; wait"]);
+    });
+}
+
+#[test]
+fn many_threads_and_a_main_thread_that_is_gone() {
+    live(|host| {
+        let program = format!("{BURN}[threading.Thread(target=burn).start() for _ in range(16)]\n");
+        spent(host, &["python3", "-c", &program]);
+    });
+}
+
+#[test]
+fn many_short_lives_add_up() {
+    live(|host| {
+        spent(host, &["sh", "-c", "while :; do /bin/true; done"]);
+    });
+}
+
+#[test]
+fn a_daemon_burns_for_its_parent() {
+    live(|host| {
+        spent(host, &["sh", "-c", "(setsid sh -c 'while :; do :; done' &); sleep 50"]);
+    });
+}
+
+#[test]
+fn a_deaf_program_gets_no_grace() {
+    live(|host| {
+        let ran = spent(host, &["sh", "-c", "trap '' TERM; echo deaf; while :; do :; done"]);
+        ran.said("deaf\n");
+        assert!(ran.wall() < Duration::from_secs(30), "{}", ran.json);
+    });
+}
+
+#[test]
+fn a_sleeper_uses_none_and_meets_the_wall() {
+    live(|host| {
+        host.run(json!({"argv": ["sleep", "60"], "limits": {"cpu": "300ms", "wall": "600ms"}})).is("wall_time");
+        let ran = host.run(json!({"argv": ["true"], "limits": {"cpu": "2s"}}));
+        assert!(ran.is("ok").cpu() < Duration::from_secs(1), "{}", ran.json);
+    });
+}
+
+#[test]
+fn half_a_core_is_held_back() {
+    live(|host| {
+        let burn = "import time; end = time.monotonic() + 1\nwhile time.monotonic() < end: pass";
+        let ran = host.run(json!({"argv": ["python3", "-c", burn], "limits": {"cpus": 0.25}}));
+        ran.is("ok");
+        assert!(ran.cpu() < Duration::from_millis(700), "{}", ran.json);
+        assert!(ran.outcome.usage.throttled_ns.is_some_and(|n| n > 100_000_000), "{}", ran.json);
+    });
+}

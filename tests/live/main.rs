@@ -1,0 +1,33 @@
+//! The product against a real runtime on a real kernel: the built binary, real cells, real control groups.
+//!
+//! `LIVE=want` runs what this host can, `LIVE=must` fails where it cannot, anything else prints what was skipped.
+//! RUNCELL_TEST_RUNTIME names another runtime than runc; RUNCELL_TEST_ROUNDS how much of each repetition is done, in
+//! percent (10 in the rig, whose CPU is emulated, else 100). Every test has a state directory and a range of host ids of
+//! its own, and ends by looking for leftovers.
+
+mod gate;
+mod harness;
+mod leftovers;
+mod run;
+
+mod bombs;
+mod bundle;
+mod cancel;
+mod crash;
+mod cpu;
+mod env;
+mod files_in;
+mod files_out;
+mod image;
+mod isolation;
+mod keeping;
+mod limits;
+mod memory;
+mod mounts;
+mod not_started;
+mod output;
+mod race;
+mod stdin;
+mod stop;
+mod usage;
+mod verdicts;
