@@ -44,6 +44,27 @@ fn a_bundle_is_written_and_valid_and_nothing_runs() {
     ground.is_clean();
 }
 
+#[test]
+fn the_doctor_finds_what_a_run_would_stumble_over() {
+    let ground = Ground::new("exit 1");
+    let told = ground.run(&["doctor", "--json"]).document();
+    let findings = told["findings"].as_array().expect("a list").clone();
+    assert!(findings.len() >= 10, "{told}");
+    let failing = |told: &Value| -> Vec<String> {
+        let all = told["findings"].as_array().into_iter().flatten().filter(|f| f["state"] == "fail");
+        all.map(|f| f["name"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    std::fs::remove_file(ground.runtime()).expect("our own");
+    let answer = ground.run(&["doctor", "--json"]);
+    let now = failing(&answer.document());
+    assert_eq!((answer.code, answer.stderr.as_str()), (Some(3), ""));
+    let new: Vec<&String> = now.iter().filter(|name| !failing(&told).contains(name)).collect();
+    assert_eq!(new, ["runtime"], "{}", answer.stdout);
+    let lines = ground.run(&["doctor"]);
+    assert!(lines.code == Some(3) && lines.stdout.contains("no job can run"), "{lines:?}");
+    ground.is_clean();
+}
+
 /// It ends by killing all that it may signal, so it must not begin where that is the host.
 #[test]
 fn init_does_nothing_outside_a_cell() {

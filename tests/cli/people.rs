@@ -50,13 +50,13 @@ fn help_and_version_are_answers() {
     for words in [&["--help"][..], &["help"], &["-h"]] {
         let answer = answer(bare(words));
         assert_eq!((answer.code, answer.stderr.as_str()), (Some(0), ""), "{words:?}");
-        for command in ["run", "bundle", "list", "kill", "gc", "schema"] {
+        for command in ["run", "bundle", "list", "kill", "gc", "doctor", "schema"] {
             assert!(answer.stdout.contains(&format!("  {command} ")), "{command}: {}", answer.stdout);
         }
     }
     let version = answer(bare(&["--version"]));
     assert_eq!((version.code, version.stdout), (Some(0), format!("runcell {}\n", env!("CARGO_PKG_VERSION"))));
-    for command in ["run", "bundle", "list", "kill", "gc", "schema"] {
+    for command in ["run", "bundle", "list", "kill", "gc", "doctor", "schema"] {
         let answer = answer(bare(&[command, "--help"]));
         assert!(answer.code == Some(0) && answer.stdout.contains("Usage: runcell"), "{command}: {answer:?}");
     }

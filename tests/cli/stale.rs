@@ -1,6 +1,7 @@
 //! Leftovers of runs that nobody owns any more, made by hand at each half-way point.
 
-use crate::ground::Ground;
+use crate::ground::{Ground, RUNCELL, answer};
+use assert_cmd::Command;
 use serde_json::json;
 
 const RUN: &str = "01J8ZQ4X8M2V7K3W9T5R1N6C0D";
@@ -63,6 +64,17 @@ fn kill_demolishes_what_has_no_supervisor() {
         assert_eq!((killed.code, killed.document()), (Some(0), json!({"killed": [RUN]})), "{killed:?}");
         ground.is_clean();
     }
+}
+
+/// `sudo runcell kill RUN`, `timeout 9 runcell kill RUN` and the like bear the run's name too, and are no part of it.
+#[test]
+fn whoever_only_names_a_run_survives_its_end() {
+    let ground = abandoned(Some(&record(SLOT)));
+    let mut command = Command::new("timeout");
+    command.arg("60").arg(RUNCELL).args(["kill", RUN]).args(ground.bound());
+    let killed = answer(command);
+    assert_eq!((killed.code, killed.document()), (Some(0), json!({"killed": [RUN]})), "{killed:?}");
+    ground.is_clean();
 }
 
 #[test]

@@ -35,6 +35,16 @@ fn jobs_that_are_fine_are_fine_for_both() {
     }
 }
 
+/// The first job that anybody sends is the one in the README.
+#[test]
+fn the_readmes_job_is_one() {
+    let readme = include_str!("../../README.md");
+    let job = readme.split_once("echo '").and_then(|(_, rest)| rest.split_once("' | runcell run --job -"));
+    let (job, _) = job.expect("the README shows how a job is sent");
+    let job: Value = serde_json::from_str(job).expect("JSON");
+    assert_eq!(judged(&job), (true, true), "{job}");
+}
+
 #[test]
 fn jobs_that_are_malformed_are_malformed_for_both() {
     let bad = [
