@@ -51,17 +51,16 @@ impl Process {
         sys::pidfd_send_signal(self.fd.as_fd(), libc::SIGTERM)
     }
 
-    /// Reaps it if it has ended.
+    /// How it has ended, if it has. It is not reaped by that: its number stays its own, and its group's.
     ///
     /// # Errors
     /// other than "not (yet) our child".
     pub fn ended(&self) -> io::Result<Option<End>> {
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
-        let status = waitid(Id::PIDFd(self.fd.as_fd()), flags);
-        if !matches!(status, Ok(WaitStatus::StillAlive)) {
-            self.reaped.set(true);
-        }
-        match status {
+        self.status(WaitPidFlag::WNOWAIT)
+    }
+
+    fn status(&self, more: WaitPidFlag) -> io::Result<Option<End>> {
+        match waitid(Id::PIDFd(self.fd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | more) {
             Ok(WaitStatus::StillAlive) => Ok(None),
             Ok(WaitStatus::Exited(_, 0)) => Ok(Some(End::Well)),
             Ok(_) => Ok(Some(End::Badly)),
@@ -73,13 +72,35 @@ impl Process {
         }
     }
 
+    /// Waits for its end until the deadline, without reaping it.
+    ///
+    /// # Errors
+    /// of poll and waitid.
+    pub fn await_end(&self, deadline_ns: u64) -> io::Result<Option<End>> {
+        watch::any(&[((), self.fd.as_fd(), For::Read)], Some(deadline_ns))?;
+        self.ended()
+    }
+
     /// Waits for its end until the deadline, and reaps it.
     ///
     /// # Errors
     /// of poll and waitid.
     pub fn wait(&self, deadline_ns: u64) -> io::Result<Option<End>> {
         watch::any(&[((), self.fd.as_fd(), For::Read)], Some(deadline_ns))?;
-        self.ended()
+        let end = self.status(WaitPidFlag::empty())?;
+        self.reaped.set(self.reaped.get() || end.is_some());
+        Ok(end)
+    }
+
+    /// The same, and what it has left in its process group ends with it.
+    ///
+    /// # Errors
+    /// of poll and waitid.
+    pub fn wait_group(&self, deadline_ns: u64) -> io::Result<Option<End>> {
+        if self.await_end(deadline_ns)?.is_some() {
+            self.kill_group();
+        }
+        self.wait(deadline_ns)
     }
 }
 

@@ -213,7 +213,7 @@ fn hello(peer: &Peer, runtime: &Process, run: &RunDir, signals: &Signals, deadli
                     return Process::hold(pid).map_err(|e| faults::ours(&socket::on_socket(e)).into());
                 }
                 // A runtime that fails closes the socket a moment before it has ended.
-                _ => match runtime.wait(deadline.min(clock::now_ns() + 1_000_000_000)) {
+                _ => match runtime.await_end(deadline.min(clock::now_ns() + 1_000_000_000)) {
                     Ok(Some(End::Badly)) => return Err(complaint(run, FAILED).into()),
                     _ => return Err(complaint(run, "the cell's init ended before it was ready").into()),
                 },
@@ -270,13 +270,15 @@ impl Cell<Running> {
         let deadline = clock::now_ns() + 5_000_000_000;
         // Init ends by itself after its last report; dead or not, the pid namespace ends with it.
         let soon = clock::now_ns() + 500_000_000;
-        if !self.state.init.wait(soon).is_ok_and(|end| end.is_some()) {
+        if !self.state.init.await_end(soon).is_ok_and(|end| end.is_some()) {
             self.kill();
         }
         // The runtime first: until it has ended, init is its child and not ours to reap.
-        for process in [&self.guard.runtime, &self.state.init] {
-            if !process.wait(deadline).is_ok_and(|end| end.is_some()) {
-                return Err(format!("process {} does not end", process.pid));
+        let runtime = self.guard.runtime.wait_group(deadline);
+        let init = self.state.init.wait(deadline);
+        for (name, end) in [("runtime", runtime), ("init", init)] {
+            if !end.is_ok_and(|end| end.is_some()) {
+                return Err(format!("the cell's {name} does not end"));
             }
         }
         demolish::empty(&self.group).map_err(|e| e.to_string())?;
