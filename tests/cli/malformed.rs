@@ -4,7 +4,7 @@ use crate::ground::{Ground, verdict};
 use serde_json::json;
 
 /// A runtime that must never be asked.
-const NEVER: &str = "echo started >>\"$bundle/../../../started\"; exit 1";
+const NEVER: &str = r#">"$(dirname "$0")/started"; exit 1"#;
 
 fn malformed(ground: &Ground, job: impl Into<Vec<u8>>, path: &str) {
     let job = job.into();
@@ -36,7 +36,7 @@ fn fields_that_are_wrong_are_named() {
         malformed(&ground, job, path);
     }
     ground.is_clean();
-    assert!(!ground.root().join("started").exists());
+    assert!(!ground.at("started").exists());
 }
 
 #[test]
