@@ -1,6 +1,6 @@
 //! Programs that take all they can get: the host stays responsive, and nothing of them stays.
 
-use super::harness::{Host, in_rig, live};
+use super::harness::{Host, in_rig, live, rounds, unhurried};
 use super::run::Ran;
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ while True:
     try:
         if os.fork() == 0: os.setsid()
     except OSError: pass";
-        let ran = survived(host, json!({"argv": ["python3", "-c", bomb], "limits": {"wall": "1s", "grace": "200ms"}}));
+        let ran = survived(host, json!({"argv": ["python3", "-c", bomb], "limits": {"wall": unhurried(1000), "grace": "200ms"}}));
         ran.is("wall_time").said("go\n");
     });
 }
@@ -105,8 +105,8 @@ else: print('all', n)";
 #[test]
 fn a_thousand_orphans_leave_no_zombies() {
     live(|host| {
-        let program = "import os, time
-for n in range(1000):
+        let program = "import os, sys, time
+for n in range(int(sys.argv[1])):
     while True:
         try: pid = os.fork(); break
         except OSError: time.sleep(0.01)
@@ -117,7 +117,8 @@ for n in range(1000):
     os.waitpid(pid, 0)
 time.sleep(0.5)
 print(len([p for p in os.listdir('/proc') if p.isdigit()]))";
-        let ran = survived(host, json!({"argv": ["python3", "-c", program], "limits": {"pids": 30, "wall": "60s"}}));
+        let argv = json!(["python3", "-c", program, rounds(1000).to_string()]);
+        let ran = survived(host, json!({"argv": argv, "limits": {"pids": 30, "wall": "60s"}}));
         ran.is("ok").said("2\n");
     });
 }
@@ -125,15 +126,16 @@ print(len([p for p in os.listdir('/proc') if p.isdigit()]))";
 #[test]
 fn a_thousand_zombies_meet_the_limit_and_are_buried() {
     live(|host| {
-        let program = "import os, time
+        let program = "import os, sys
 n = 0
-for _ in range(1000):
+for _ in range(int(sys.argv[1])):
     try:
         if os.fork() == 0: os._exit(0)
         n += 1
     except OSError: pass
 print(n)";
-        let ran = survived(host, json!({"argv": ["python3", "-c", program], "limits": {"pids": 30}}));
+        let argv = json!(["python3", "-c", program, rounds(1000).to_string()]);
+        let ran = survived(host, json!({"argv": argv, "limits": {"pids": 30, "wall": "60s"}}));
         ran.is("ok").said("29\n");
     });
 }

@@ -1,6 +1,6 @@
 //! Files that come back: what was made, changed and deleted, by content, within bounds, and nothing that is no file.
 
-use super::harness::{in_rig, live};
+use super::harness::{in_rig, live, unhurried};
 use super::run::bytes;
 use serde_json::{Value, json};
 
@@ -173,7 +173,7 @@ fn files_survive_every_kind_of_end() {
             [("exit 3", "nonzero"), ("kill -9 $$", "signaled"), ("sleep 60", "wall_time"), ("yes", "output_limit")]
         {
             let mut job = all(&format!("echo kept > f; {end}"), json!({}));
-            job["limits"] = json!({"wall": "500ms"});
+            job["limits"] = json!({"wall": unhurried(500)});
             let ran = host.run(job);
             assert_eq!(ran.is(verdict).created("f").content.text.as_deref(), Some("kept\n"));
         }

@@ -45,6 +45,11 @@ pub(crate) fn live(test: impl FnOnce(&Host)) {
     host.is_clean();
 }
 
+/// A span of time for a job, ten times as long where the cpu is emulated: what has to happen within it takes that much longer.
+pub(crate) fn unhurried(millis: u64) -> String {
+    format!("{}ms", if in_rig() { millis * 10 } else { millis })
+}
+
 /// Part of a number of repetitions, as this machine can bear; said where it is not all.
 pub(crate) fn rounds(all: u32) -> u32 {
     let percent = std::env::var("RUNCELL_TEST_ROUNDS").ok().and_then(|p| p.parse().ok());
