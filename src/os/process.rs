@@ -199,6 +199,13 @@ pub fn start_ticks(proc_root: &Path, pid: i32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
+/// Whether this very process still runs; one that only waits to be reaped does not.
+pub fn alive(proc_root: &Path, pid: i32, start_ticks: u64) -> bool {
+    let stat = std::fs::read_to_string(proc_root.join(pid.to_string()).join("stat")).unwrap_or_default();
+    let dead = stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']));
+    !dead && self::start_ticks(proc_root, pid) == Some(start_ticks)
+}
+
 /// Processes of host root whose command line has all of these words, such as a runtime that starts a certain run. Never a
 /// program's of a cell, whatever it calls itself: no cell has host root.
 pub fn naming(proc_root: &Path, words: &[&str]) -> Vec<Process> {
@@ -259,5 +266,8 @@ mod tests {
         let me = std::process::id() as i32;
         assert!(start_ticks(Path::new("/proc"), me).is_some_and(|t| t > 0));
         assert_eq!(start_ticks(Path::new("/proc"), i32::MAX), None);
+        let ticks = start_ticks(Path::new("/proc"), me).expect("ours");
+        assert!(alive(Path::new("/proc"), me, ticks) && !alive(Path::new("/proc"), me, ticks + 1));
+        assert!(!alive(Path::new("/proc"), i32::MAX, ticks));
     }
 }

@@ -43,18 +43,6 @@ pub fn create(home: &Home) -> OsResult<Owned> {
     }
 }
 
-/// All runs in order of time. A claim is tried on each, so whoever gets a stale one owns it until it drops it.
-///
-/// # Errors
-/// of reading the directory.
-pub fn all(home: &Home) -> OsResult<Vec<Found>> {
-    let mut found = Vec::new();
-    for dir in names(home)? {
-        found.extend(claim(dir)?);
-    }
-    Ok(found)
-}
-
 /// The runs' directories in order of time, unclaimed.
 ///
 /// # Errors
