@@ -192,8 +192,11 @@ impl Life {
         Ok(())
     }
 
-    /// TERM to the program's process group, KILL to all after the grace.
+    /// TERM to the program's process group, KILL to all after the grace; without grace at once, and no last word.
     fn stop(&mut self) {
+        if self.kill_at.is_none() && self.grace == 0 {
+            self.kill_at = Some(0);
+        }
         if self.kill_at.is_none() {
             let _ = killpg(self.main, Signal::SIGTERM);
             // A stopped process acts on TERM only once it continues.

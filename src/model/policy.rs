@@ -146,7 +146,7 @@ impl Default for Policy {
             files: everywhere(),
             images: everywhere(),
             network_host: false,
-            setup_timeout: Span::from_millis(10_000),
+            setup_timeout: Span::from_millis(30_000),
             best_effort: false,
         }
     }

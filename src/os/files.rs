@@ -8,8 +8,10 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A reader of `path` sees the whole old content or the whole new one, never a part; a crash leaves at most `path.new`.
+/// A reader of `path` sees the whole old content or the whole new one, never a part, however many write it at once; a crash
+/// leaves at most one file beside it whose name ends in `.new`.
 ///
 /// Not synced to disk: what is written so describes processes, groups and leases, which no power cut survives either,
 /// and an fsync costs 2 ms where `/run` is no tmpfs (measured).
@@ -17,8 +19,9 @@ use std::path::Path;
 /// # Errors
 /// of create, write or rename; the old content then still stands.
 pub fn replace(path: &Path, bytes: &[u8]) -> OsResult<()> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
     let mut fresh = path.as_os_str().to_owned();
-    fresh.push(".new");
+    fresh.push(format!(".{}-{}.new", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
     let fresh = Path::new(&fresh);
     let mut file = File::create(fresh).at("create", fresh)?;
     file.write_all(bytes).at("write", fresh)?;
@@ -169,6 +172,21 @@ mod tests {
         replace(&path, b"one").expect("written");
         replace(&path, b"two").expect("written again");
         assert_eq!(std::fs::read(&path).expect("there"), b"two");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("list").count(), 1);
+    }
+
+    #[test]
+    fn many_may_replace_a_file_at_once() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("a");
+        std::thread::scope(|scope| {
+            for n in 0..8u8 {
+                let path = &path;
+                scope.spawn(move || (0..200).for_each(|_| replace(path, &[n; 4096]).expect("written")));
+            }
+        });
+        let whole = std::fs::read(&path).expect("there");
+        assert!(whole.len() == 4096 && whole.iter().all(|b| *b == whole[0]), "one writer's content, whole");
         assert_eq!(std::fs::read_dir(dir.path()).expect("list").count(), 1);
     }
 

@@ -192,14 +192,14 @@ fn the_hosts_files_are_out_of_sight() {
         let secret = host.file("secret", "hush");
         let program = format!("
 for path in ['/etc/shadow', '/etc/gshadow', '/etc/ssh', '/root/.ssh', '/var/log', '/home/x', '/run/runcell', '/boot', '/sys/kernel', '/etc/machine-id',
-    '/dev/kmsg', '/dev/mem', '/dev/vda', '/dev/sda', '/dev/fuse', '/dev/net/tun', '/dev/console', '/proc/kcore', '/proc/sysrq-trigger', '/proc/kmsg', '/var/run/docker.sock', '{secret}']:
+    '/dev/kmsg', '/dev/mem', '/dev/vda', '/dev/sda', '/dev/fuse', '/dev/net/tun', '/dev/console', '/dev/core', '/proc/kcore', '/proc/sysrq-trigger', '/proc/kmsg', '/var/run/docker.sock', '{secret}']:
     told[path] = tried(lambda: os.listdir(path) if os.path.isdir(path) else open(path, 'rb').read(1) or (_ for _ in ()).throw(OSError(2, '')))
 ");
         let told = probe(host, json!({"user": "0:0"}), &program);
         for (path, errno) in told.as_object().expect("an object") {
             assert_ne!(errno, 0, "{path}: {told}");
         }
-        let listed = host.sh("ls /run /home /root /var /mnt /opt; ls /dev").stdout().to_owned();
+        let listed = host.sh("ls /run /home /root /var /mnt /opt; ls /dev").stdout().replace("core\n", "");
         assert_eq!(
             listed,
             "/home:\n\n/mnt:\n\n/opt:\n\n/root:\n\n/run:\n\n/var:\ntmp\nfd\nfull\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n"
@@ -213,8 +213,10 @@ fn nothing_but_its_own_places_can_be_written() {
         let program = "
 for path in ['/x', '/usr/x', '/usr/bin/x', '/bin/x', '/etc/x', '/var/x', '/home/x', '/root/x', '/run/x', '/mnt/x', '/opt/x', '/dev/x', '/dev/.runcell/x', '/proc/x']:
     told[path] = tried(lambda: open(path, 'w'))
-for path in ['/etc/passwd', '/etc/hosts', '/usr/bin/env', '/proc/sys/kernel/hostname', '/proc/sys/kernel/core_pattern', '/proc/sysrq-trigger']:
+for path in ['/etc/passwd', '/etc/hosts', '/usr/bin/env', '/proc/sys/kernel/hostname', '/proc/sys/kernel/core_pattern']:
     told[path] = tried(lambda: open(path, 'r+'))
+# Where the kernel has it, it is covered by the null device.
+told['sysrq'] = tried(lambda: open('/proc/sysrq-trigger', 'w')) or str(os.stat('/proc/sysrq-trigger').st_rdev == os.stat('/dev/null').st_rdev or 0).replace('0', '') or 0
 told['map'] = tried(lambda: open('/proc/self/uid_map', 'w').write('0 0 1'))
 told['/usr'] = tried(lambda: os.rename('/usr', '/usr2')); told['/usr/bin'] = tried(lambda: os.chmod('/usr/bin', 0o777)); told['chown'] = tried(lambda: os.chown('/usr', 0, 0))
 told['link'] = tried(lambda: os.link('/etc/passwd', '/tmp/p')); told['lower'] = tried(lambda: open('/proc/self/oom_score_adj', 'w').write('-900'))";

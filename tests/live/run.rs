@@ -91,7 +91,8 @@ impl Started<'_> {
         assert_eq!(ran.outcome.cleanup, Cleanup::Complete, "{out}");
         assert!(ran.outcome.exit_code.is_none() || ran.outcome.signal.is_none(), "{out}");
         let (limits, phases) = (&ran.outcome.limits, &ran.outcome.phases);
-        let bound = limits.wall.duration() + limits.grace.duration() + Duration::from_nanos(phases.harvest_ns);
+        let around = phases.setup_ns + phases.start_ns + phases.harvest_ns + phases.teardown_ns;
+        let bound = limits.wall.duration() + limits.grace.duration() + Duration::from_nanos(around);
         assert!(took < slack(bound + Duration::from_secs(1)), "took {took:?}, more than {bound:?} allows: {out}");
         ran
     }
