@@ -115,8 +115,7 @@ fn files_are_kept_too() {
 #[test]
 fn without_grace_there_is_none() {
     live(|host| {
-        let job =
-            json!({"argv": ["sh", "-c", "trap 'echo last' TERM; while :; do :; done"], "limits": {"wall": unhurried(300), "grace": 0}});
+        let job = json!({"argv": ["sh", "-c", "trap 'echo last' TERM; while :; do :; done"], "limits": {"wall": unhurried(300), "grace": 0}});
         host.run(job).is("wall_time").said("").signal(9);
     });
 }
