@@ -14,9 +14,12 @@ pub(super) struct JobFlags {
     /// Bundle template
     #[arg(long)]
     bundle: Option<String>,
-    /// "host", or a root filesystem directory
+    /// "host", an image of the store by name or digest, or a root filesystem directory (begin it with / or .)
     #[arg(long)]
     image: Option<String>,
+    /// Let the program write anywhere in the root filesystem; what it writes there dies with the run
+    #[arg(long)]
+    writable_root: bool,
     /// Environment variable
     #[arg(long, short = 'e', value_name = "NAME=VALUE")]
     env: Vec<String>,
@@ -129,8 +132,12 @@ impl JobFlags {
             [("id", &self.id), ("bundle", &self.bundle), ("cwd", &self.cwd), ("user", &self.user), ("network", &self.network)];
         job.extend(plain.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?.into()))));
         if let Some(image) = &self.image {
-            let image = if image.contains('/') { host("image", image)? } else { image.clone() };
+            // A name of the store may have slashes too, so a path shows by how it begins.
+            let image = if image.starts_with(['/', '.']) { host("image", image)? } else { image.clone() };
             job.insert("image".into(), image.into());
+        }
+        if self.writable_root {
+            job.insert("writable_root".into(), true.into());
         }
         if !self.argv.is_empty() {
             job.insert("argv".into(), json!(self.argv));

@@ -1,13 +1,14 @@
 //! The roof: words of argv to Job and Policy, answers to stdout, faults to exit codes.
 
 mod flags;
+mod image;
 mod jobs;
 mod report;
 mod run;
 mod words;
 
 use crate::model::fault::Fault;
-use crate::work::{doctor, gc, kill, list, schema, settings};
+use crate::work::{doctor, kill, list, schema, settings};
 use clap::Parser;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -33,11 +34,12 @@ fn dispatch(words: Words) -> ExitCode {
             Ok(if json { report::json(&listed) } else { report::table(&listed) })
         }),
         Command::Kill { id } => policy(&common).and_then(|p| Ok(report::json(&kill::kill(&p, common.root.as_deref(), &id)?))),
-        Command::Gc { dry_run } => policy(&common).and_then(|p| {
-            let swept = gc::gc(&p, common.root.as_deref(), dry_run)?;
+        Command::Gc { dry_run, keep_bytes, unused_for } => policy(&common).and_then(|p| {
+            let swept = image::gc(&p, common.root.as_deref(), keep_bytes, unused_for, dry_run)?;
             let code = report::json(&swept);
             Ok(if swept.failed.is_empty() { code } else { ExitCode::from(4) })
         }),
+        Command::Image(words) => image::image(&common, words),
         Command::Doctor { json } => {
             let told = doctor::doctor(common.policy.as_deref(), common.root.as_deref(), common.runtime.as_deref());
             Ok(report::diagnosis(&told, json))

@@ -118,6 +118,22 @@ pub(super) fn table(runs: &[Listed]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Images as lines for people, one a name.
+pub(super) fn images(images: &[crate::work::image::Listed]) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{:<40}  {:<12}  {:>6}  {:>10}  SERVES", "NAME", "DIGEST", "LAYERS", "SIZE");
+    for image in images {
+        let names: Vec<&str> = image.names.iter().map(|name| name.as_str()).collect();
+        let serves = image.labels.get("runcell.commit").map_or("", String::as_str);
+        let size = format!("{:.1} MiB", image.bytes as f64 / f64::from(1 << 20));
+        for name in if names.is_empty() { vec!["-"] } else { names } {
+            let digest = &image.digest.hex()[..12];
+            let _ = writeln!(out, "{name:<40}  {digest}  {:>6}  {size:>10}  {}", image.layers, escaped(serves));
+        }
+    }
+    ExitCode::SUCCESS
+}
+
 /// What the doctor found. Its own code says whether anything keeps every job from running.
 pub(super) fn diagnosis(told: &Diagnosis, as_json: bool) -> ExitCode {
     let code = if told.fails == 0 { ExitCode::SUCCESS } else { ExitCode::from(3) };

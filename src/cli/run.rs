@@ -46,6 +46,7 @@ fn answer(common: &Common, args: &RunArgs, json: bool) -> Result<Answered, Fault
         runtime: common.runtime.as_deref(),
         best_effort: args.best_effort,
         stdin: inherit.then(|| stdin.as_fd()),
+        upper: None,
         live: (!json).then(|| Live { stdout: stdout.as_fd(), stderr: stderr.as_fd() }),
     })
 }

@@ -55,7 +55,16 @@ pub(super) enum Command {
         /// Only name it
         #[arg(long)]
         dry_run: bool,
+        /// Of images and stages that no name needs, remove the least recently used until layers occupy no more than this
+        #[arg(long, value_name = "SIZE")]
+        keep_bytes: Option<String>,
+        /// Remove images and stages that no name needs and nobody has used for so long, such as 30d
+        #[arg(long, value_name = "TIME")]
+        unused_for: Option<String>,
     },
+    /// Images: bring them in, look at them, take them away
+    #[command(subcommand)]
+    Image(ImageWords),
     /// Tell what this host lacks, with the command that repairs it; exit code 3 if no job can run
     Doctor {
         /// For programs: one document with all findings
@@ -64,6 +73,21 @@ pub(super) enum Command {
     },
     /// Print the JSON Schema of a document
     Schema { of: Document },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ImageWords {
+    /// Show what the store holds
+    List {
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show all of one image: layers, defaults, configuration
+    Inspect { image: String },
+    /// Have a name point to an image
+    Tag { image: String, name: String },
+    /// Take a name away, and with its last one the image
+    Remove { image: String },
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

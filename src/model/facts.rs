@@ -1,6 +1,7 @@
 //! What is true of this host right now; gathered by the machines, weighed by the rules.
 
 use super::limits::Rlimit;
+use super::reference::Digest;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Which cgroup hierarchy holds the controllers.
@@ -35,7 +36,7 @@ pub struct Facts {
     pub sources: BTreeMap<String, EntryKind>,
     /// `major:minor` of the block devices that the job names.
     pub devices: BTreeMap<String, String>,
-    /// Which components of the mount targets exist in a directory image, and as what.
+    /// What there is to know of the image, if it is not the host itself.
     pub image: ImageFacts,
 }
 
@@ -49,9 +50,11 @@ pub enum HostDir {
     },
 }
 
-/// What lies in a directory image at the places where something is to be mounted.
+/// What lies in an image at the places where something is to be mounted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImageFacts {
+    /// Of an image of the store, the topmost first.
+    pub layers: Vec<Digest>,
     /// By absolute path within the image.
     pub entries: BTreeMap<String, EntryKind>,
 }

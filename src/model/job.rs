@@ -6,6 +6,7 @@ use super::names::{BundleName, JobId};
 use super::object::{self, Object};
 use super::paths::{ABSOLUTE, GuestPath, HostPath, RelPath};
 use super::quantity::Bytes;
+use super::reference::{DigestPrefix, ImageName, NAME};
 use super::unique::Unique;
 use schemars::JsonSchema;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
@@ -24,7 +25,7 @@ pub struct Job {
     pub id: Option<JobId>,
     /// The bundle template whose defaults apply (default: `default`).
     pub bundle: Option<BundleName>,
-    /// `host`, or the absolute path of a root filesystem directory.
+    /// `host`, an image of the store (`python:3`, or its digest), or the absolute path of a root filesystem directory.
     pub image: Option<ImageRef>,
     /// The program and its arguments. A name without a slash is looked up in the PATH of `env`.
     pub argv: Option<Vec<Text>>,
@@ -47,6 +48,9 @@ pub struct Job {
     /// Bounds; see the limits table.
     #[serde(deserialize_with = "object::only")]
     pub limits: Asked,
+    /// Whether the root filesystem can be written: into a tmpfs that dies with the run, bounded like /sandbox
+    /// (`limits.sandbox`, `limits.inodes`). What the image holds never changes.
+    pub writable_root: bool,
     /// Anything the caller wants to find again in the outcome.
     pub labels: Unique<String, String>,
 }
@@ -72,12 +76,16 @@ pub struct Glob(String);
 /// Which root filesystem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String", extend("pattern" = format!("^host$|{ABSOLUTE}")))]
+#[schemars(with = "String", extend("pattern" = format!("^sha256:[0-9a-f]{{12,64}}$|{NAME}|{ABSOLUTE}")))]
 pub enum ImageRef {
     /// The host's own /usr, read-only, over a synthetic root.
     Host,
     /// A directory that holds a root filesystem.
     Directory(HostPath),
+    /// An image of the store, by a name that points to it.
+    Named(ImageName),
+    /// An image of the store, by its digest or the beginning of that.
+    Digest(DigestPrefix),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -203,9 +211,10 @@ impl TryFrom<String> for ImageRef {
         match s.as_str() {
             "host" => Ok(Self::Host),
             path if path.starts_with('/') => HostPath::try_from(s).map(Self::Directory),
-            other => {
-                Err(format!("there is no image {other:?}; use \"host\" or the absolute path of a root filesystem directory"))
-            }
+            digest if digest.starts_with("sha256:") => DigestPrefix::try_from(s).map(Self::Digest),
+            _ => ImageName::try_from(s)
+                .map(Self::Named)
+                .map_err(|why| format!("{why}; or use \"host\", a digest, or the absolute path of a root filesystem directory")),
         }
     }
 }
@@ -215,6 +224,8 @@ impl From<ImageRef> for String {
         match i {
             ImageRef::Host => "host".into(),
             ImageRef::Directory(path) => path.into(),
+            ImageRef::Named(name) => name.into(),
+            ImageRef::Digest(digest) => digest.into(),
         }
     }
 }
@@ -302,6 +313,7 @@ impl Job {
             collect: self.collect.or(merged.collect),
             network: self.network.or(merged.network),
             limits: self.limits.over(merged.limits),
+            writable_root: self.writable_root || merged.writable_root,
             labels: merged.labels,
         }
     }

@@ -4,6 +4,7 @@ use super::job::{Content, Network, User};
 use super::limits::{Limits, Rlimit};
 use super::names::BundleName;
 use super::paths::{GuestPath, HostPath, RelPath};
+use super::reference::Digest;
 use super::wire::Collect;
 use std::collections::BTreeMap;
 
@@ -23,6 +24,8 @@ pub struct Plan {
 pub struct Shape {
     pub bundle: BundleName,
     pub root: Root,
+    /// A tmpfs of the sandbox's size over the root takes what is written there.
+    pub writable_root: bool,
     pub user: User,
     pub network: Network,
     pub mounts: Vec<PlannedMount>,
@@ -39,8 +42,17 @@ pub struct Shape {
 pub enum Root {
     /// A skeleton of our own with parts of the host bound into it.
     Skeleton { entries: Vec<Entry>, binds: Vec<(String, String)> },
-    /// A skeleton of mount points over a directory that is never written.
-    Image { directory: HostPath, entries: Vec<Entry> },
+    /// A skeleton of mount points over an image that is never written.
+    Image { image: ImageRoot, entries: Vec<Entry> },
+}
+
+/// Where an image's files lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageRoot {
+    /// In one directory.
+    Directory(HostPath),
+    /// In layers of the store, the topmost first.
+    Layers(Vec<Digest>),
 }
 
 /// One entry of a skeleton, by absolute path within it; parents come first.

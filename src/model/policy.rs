@@ -3,7 +3,7 @@
 use super::limits::Asked;
 use super::object;
 use super::paths::HostPath;
-use super::quantity::Span;
+use super::quantity::{Bytes, Span};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -19,8 +19,12 @@ pub struct Policy {
     pub over: Over,
     /// Host ids that cells may be given, in steps of 65,536.
     pub ids: IdRange,
-    /// Where all state lives; default /run/runcell. `--root` and RUNCELL_ROOT win over it.
+    /// Where the state of runs lives; default /run/runcell. `--root` and RUNCELL_ROOT win over it.
     pub root: Option<HostPath>,
+    /// Where images live; default /var/lib/runcell, or `store` below the state directory where that is not the default one.
+    pub store: Option<HostPath>,
+    /// Bounds of an image that comes in.
+    pub import: Import,
     /// Directories searched for `<name>/bundle.toml` before the shipped ones.
     pub bundles: Vec<HostPath>,
     pub runtime: RuntimeChoice,
@@ -67,6 +71,25 @@ struct RawIdRange {
     first: u32,
     /// How many ids; a multiple of 65,536.
     count: u32,
+}
+
+/// What an image may cost this host: archives come from strangers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Import {
+    /// Sum of the sizes of its files, unpacked: the bound of decompression bombs.
+    pub bytes: Bytes,
+    /// Files, directories and links of all its layers.
+    pub entries: u64,
+    pub layers: u32,
+    /// What must stay free on the store's filesystem: nothing is imported, built or run below it.
+    pub keep_free: Bytes,
+}
+
+impl Default for Import {
+    fn default() -> Self {
+        Self { bytes: Bytes(16 << 30), entries: 2_000_000, layers: 127, keep_free: Bytes(256 << 20) }
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -138,6 +161,8 @@ impl Default for Policy {
             over: Over::default(),
             ids: IdRange::default(),
             root: None,
+            store: None,
+            import: Import::default(),
             bundles: Vec::new(),
             runtime: RuntimeChoice::default(),
             cgroup: CgroupChoice::default(),

@@ -29,8 +29,15 @@ const BYTE_UNITS: &[(&str, u64)] = &[
     ("TB", 1_000_000_000_000),
 ];
 
-const SPAN_UNITS: &[(&str, u64)] =
-    &[("ns", 1), ("us", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000), ("m", 60_000_000_000), ("h", 3_600_000_000_000)];
+const SPAN_UNITS: &[(&str, u64)] = &[
+    ("ns", 1),
+    ("us", 1_000),
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+    ("m", 60_000_000_000),
+    ("h", 3_600_000_000_000),
+    ("d", 86_400_000_000_000),
+];
 
 /// `12.5MiB` with the given units, exactly: the fraction must come out as a whole number.
 fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
@@ -211,7 +218,7 @@ impl JsonSchema for Span {
             "description": "a duration: a number of seconds, or a string with a unit",
             "anyOf": [
                 {"type": "number", "minimum": 0},
-                {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)? ?(ns|us|ms|s|m|h)$"}
+                {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)? ?(ns|us|ms|s|m|h|d)$"}
             ]
         })
     }

@@ -7,6 +7,9 @@ use std::fmt;
 /// Docker's own bound on a reference without its tag.
 const NAME_MOST: usize = 255;
 const TAG_MOST: usize = 128;
+/// What JSON Schema says of names; it lets `host:latest` pass where we do not.
+pub(super) const NAME: &str = r"^(?!sha256:)([A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?/)?[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|__?|-+)[a-z0-9]+)*)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?$";
+
 /// Fewer digits of a digest than these do not name an image.
 const PREFIX_LEAST: usize = 12;
 
@@ -22,7 +25,7 @@ pub struct Digest(String);
 /// digits separated by `.`, `_`, `__` or dashes; the first may be a host with a port if more follow.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("pattern" = NAME))]
 pub struct ImageName(String);
 
 /// A digest or its beginning: `sha256:` and 12 to 64 hexadecimal digits.

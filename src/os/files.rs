@@ -19,12 +19,27 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// # Errors
 /// of create, write or rename; the old content then still stands.
 pub fn replace(path: &Path, bytes: &[u8]) -> OsResult<()> {
+    write_aside(path, bytes, false)
+}
+
+/// [`replace`] for what must outlast a power cut.
+///
+/// # Errors
+/// as of [`replace`], and of fsync.
+pub fn replace_durably(path: &Path, bytes: &[u8]) -> OsResult<()> {
+    write_aside(path, bytes, true)
+}
+
+fn write_aside(path: &Path, bytes: &[u8], durable: bool) -> OsResult<()> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let mut fresh = path.as_os_str().to_owned();
     fresh.push(format!(".{}-{}.new", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
     let fresh = Path::new(&fresh);
     let mut file = File::create(fresh).at("create", fresh)?;
     file.write_all(bytes).at("write", fresh)?;
+    if durable {
+        file.sync_all().at("sync", fresh)?;
+    }
     std::fs::rename(fresh, path).at("rename into place", path)
 }
 
@@ -109,6 +124,15 @@ pub fn create(path: &Path, bytes: &[u8], mode: u32) -> OsResult<()> {
         .at("create", path)?;
     let exact = std::os::unix::fs::PermissionsExt::from_mode(mode);
     file.set_permissions(exact).and_then(|()| file.write_all(bytes)).at("write", path)
+}
+
+/// Has a tree's whole filesystem on disk before it is renamed to where others see it.
+///
+/// # Errors
+/// of open and syncfs.
+pub fn sync(tree: &Path) -> OsResult<()> {
+    let dir = File::open(tree).at("open", tree)?;
+    nix::unistd::syncfs(dir).at("sync", tree)
 }
 
 /// What lies at a path, the last component not followed.

@@ -33,8 +33,32 @@ pub fn try_claim_file(path: &Path) -> OsResult<Option<Lease>> {
     lock(file.at("open for lease", path)?, path)
 }
 
+/// Shares a directory with others who do; `None` where somebody owns it alone, or it is not there.
+///
+/// # Errors
+/// of open and flock.
+pub fn try_share(path: &Path) -> OsResult<Option<Lease>> {
+    match File::open(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        file => locked(file.at("open for lease", path)?, path, FlockArg::LockSharedNonblock),
+    }
+}
+
+/// Shares a file that is made if missing and never unlinked.
+///
+/// # Errors
+/// of open and flock.
+pub fn try_share_file(path: &Path) -> OsResult<Option<Lease>> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    locked(file.at("open for lease", path)?, path, FlockArg::LockSharedNonblock)
+}
+
 fn lock(file: File, path: &Path) -> OsResult<Option<Lease>> {
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+    locked(file, path, FlockArg::LockExclusiveNonblock)
+}
+
+fn locked(file: File, path: &Path, how: FlockArg) -> OsResult<Option<Lease>> {
+    match Flock::lock(file, how) {
         Ok(lock) if lock.metadata().at("look at", path)?.nlink() == 0 => Ok(None), // removed between open and lock
         Ok(lock) => Ok(Some(Lease(lock))),
         Err((_, Errno::EWOULDBLOCK)) => Ok(None),
@@ -51,6 +75,17 @@ impl Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_may_share_but_not_with_an_owner() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let both = [try_share(dir.path()).expect("lock"), try_share(dir.path()).expect("lock")];
+        assert!(both.iter().all(Option::is_some) && try_claim(dir.path()).expect("lock").is_none());
+        drop(both);
+        let owner = try_claim(dir.path()).expect("lock").expect("free");
+        assert!(try_share(dir.path()).expect("lock").is_none());
+        drop(owner);
+    }
 
     #[test]
     fn one_owner_at_a_time() {

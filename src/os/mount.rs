@@ -7,7 +7,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// Leaves the host's mount namespace for a private copy; mounts made from here on are seen by us and our children alone.
@@ -21,15 +21,43 @@ pub fn private_namespace() -> OsResult<()> {
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none).at("make private", "/")
 }
 
-/// A read-only overlay of two directories, `top` over `bottom`; neither is ever written.
+/// Where an overlay takes what is written: two directories on one mount.
+#[derive(Clone, Copy, Debug)]
+pub struct Upper<'a> {
+    pub upper: &'a Path,
+    pub work: &'a Path,
+}
+
+/// An overlay of directories, the topmost first; none of them is ever written. Without an `upper` the whole cannot be either.
+///
+/// Layers are named by descriptors: however deep they lie, 127 of them fit into the one page that mount(2) takes (measured:
+/// 128 do, with paths of 70 bytes 55). A layer's own markers for redirection are not followed: it may come from a stranger.
 ///
 /// # Errors
 /// ENODEV without overlayfs; EINVAL where a directory cannot be a layer.
-pub fn overlay(top: &Path, bottom: &Path, target: &Path) -> OsResult<()> {
-    let quote = |p: &Path| p.to_string_lossy().replace('\\', "\\\\").replace(':', "\\:").replace(',', "\\,");
-    let options = format!("lowerdir={}:{}", quote(top), quote(bottom));
-    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+pub fn overlay(layers: &[&Path], upper: Option<Upper<'_>>, target: &Path) -> OsResult<()> {
+    let open = |path: &Path| source(path);
+    let lowers = layers.iter().map(|layer| open(layer)).collect::<OsResult<Vec<File>>>()?;
+    let name = |file: &File| format!("/proc/self/fd/{}", file.as_raw_fd());
+    let mut options =
+        format!("redirect_dir=nofollow,metacopy=off,lowerdir={}", lowers.iter().map(name).collect::<Vec<_>>().join(":"));
+    let mut flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let uppers = upper.map(|u| Ok((open(u.upper)?, open(u.work)?))).transpose()?;
+    match &uppers {
+        None => flags |= MsFlags::MS_RDONLY,
+        Some((upper, work)) => options += &format!(",upperdir={},workdir={}", name(upper), name(work)),
+    }
     mount(Some("overlay"), target, Some("overlay"), flags, Some(options.as_str())).at("mount an overlay at", target)
+}
+
+/// A tmpfs of our own, bounded in bytes and inodes; what is in it counts as memory of whoever wrote it.
+///
+/// # Errors
+/// of mount(2).
+pub fn tmpfs(target: &Path, bytes: u64, inodes: u64) -> OsResult<()> {
+    let options = format!("size={bytes},nr_inodes={inodes},mode=0755");
+    mount(Some("tmpfs"), target, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(options.as_str()))
+        .at("mount a tmpfs at", target)
 }
 
 /// How host ids look through an id-mapped mount: `inside` (on disk) appears as `outside`, for `count` ids.
@@ -50,6 +78,17 @@ pub fn source(path: &Path) -> OsResult<File> {
         .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     let root = File::open("/").at("open", "/")?;
     openat2(root.as_fd(), path, how).map(File::from).at("open without following symlinks", path)
+}
+
+/// Opens a directory below another, following no symlink and leaving neither the tree nor its mount.
+///
+/// # Errors
+/// ELOOP, EXDEV where the way leads elsewhere; ENOTDIR.
+pub fn beneath(root: BorrowedFd<'_>, path: &Path) -> OsResult<File> {
+    let only = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV;
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let how = OpenHow::new().flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC).resolve(only);
+    openat2(root, path, how).map(File::from).at("open", path)
 }
 
 /// Mounts `source` at `target` with its owners mapped, so that a cell finds them as its own and the host keeps its own.

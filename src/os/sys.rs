@@ -228,3 +228,10 @@ pub fn xattr(path: &Path, name: &std::ffi::CStr) -> Option<Vec<u8>> {
     value.truncate(usize::try_from(n).ok()?);
     Some(value)
 }
+
+/// Sets an extended attribute of an open file or directory (fsetxattr(2)).
+pub fn set_xattr(file: BorrowedFd<'_>, name: &std::ffi::CStr, value: &[u8]) -> io::Result<()> {
+    // SAFETY: the name is NUL-terminated; the kernel reads `value.len()` bytes of `value`.
+    let done = unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    cvt(libc::c_long::from(done)).map(drop)
+}

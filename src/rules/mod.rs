@@ -5,6 +5,7 @@ pub mod ceilings;
 pub mod cgroup_needs;
 pub mod diagnosis;
 pub mod findings;
+pub mod garbage;
 pub mod kernel_needs;
 pub mod limits;
 pub mod merge;

@@ -41,13 +41,17 @@ pub fn plan(job: Job, bundle: BundleName, policy: &Policy, facts: &Facts, best_e
     files_fit_together(&files)?;
     let root = rootfs::plan(&image, network, &job.mounts, facts)?;
     let mounts = planned(job.mounts, &limits);
-    let writable = writable(&mounts);
+    let mut writable = writable(&mounts);
+    if job.writable_root {
+        writable.push("/".to_owned());
+    }
     let deny_suid = mounts.iter().any(|m| matches!(m, PlannedMount::Bind { writable: true, .. }));
     let globs: Vec<String> = job.collect.unwrap_or_default().into_iter().map(String::from).collect();
     let collect = Collect { globs, file_bytes: COLLECT_FILE, total_bytes: COLLECT_TOTAL, files: COLLECT_FILES };
     let shape = Shape {
         bundle,
         root,
+        writable_root: job.writable_root,
         user: job.user.unwrap_or(User { uid: 1000, gid: 1000 }),
         network,
         mounts,

@@ -3,7 +3,7 @@
 use crate::model::facts::{EntryKind, Facts, HostDir};
 use crate::model::fault::Fault;
 use crate::model::job::{ImageRef, Mount, MountSource, Network};
-use crate::model::plan::{Entry, Root};
+use crate::model::plan::{Entry, ImageRoot, Root};
 use std::collections::BTreeSet;
 
 /// Mount points that every cell has.
@@ -124,8 +124,10 @@ pub fn plan(image: &ImageRef, network: Network, mounts: &[Mount], facts: &Facts)
     match image {
         ImageRef::Host => host(network, mounts, facts),
         ImageRef::Directory(directory) => {
-            let entries = over_image(mounts, facts)?;
-            Ok(Root::Image { directory: directory.clone(), entries })
+            Ok(Root::Image { image: ImageRoot::Directory(directory.clone()), entries: over_image(mounts, facts)? })
+        }
+        ImageRef::Named(_) | ImageRef::Digest(_) => {
+            Ok(Root::Image { image: ImageRoot::Layers(facts.image.layers.clone()), entries: over_image(mounts, facts)? })
         }
     }
 }

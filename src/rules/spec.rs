@@ -102,7 +102,7 @@ fn common(shape: &Shape, place: &Place<'_>) -> Result<Spec, Fault> {
 }
 
 fn build(spec: &mut Spec, shape: &Shape, place: &Place<'_>) -> Result<(), OciSpecError> {
-    spec.set_root(Some(RootBuilder::default().path(place.rootfs).readonly(true).build()?));
+    spec.set_root(Some(RootBuilder::default().path(place.rootfs).readonly(!shape.writable_root).build()?));
     let mut mounts: Vec<Mount> = Vec::new();
     if let Root::Skeleton { binds, .. } = &shape.root {
         for (source, target) in binds {

@@ -1,6 +1,13 @@
 //! Shelves: what survives us on disk, and who owns it.
 
+pub mod bench;
+pub mod depot;
 pub mod home;
 pub mod ids;
+pub mod images;
+pub mod layers;
+pub mod merged;
+pub mod names;
 pub mod runs;
 pub mod skeletons;
+pub mod stages;

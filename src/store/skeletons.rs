@@ -65,6 +65,20 @@ pub fn make(root: &Path, entries: &[Entry]) -> OsResult<()> {
     Ok(())
 }
 
+/// Gives a skeleton of one run to a host id.
+///
+/// # Errors
+/// of chown.
+pub fn give(root: &Path, entries: &[Entry], id: u32) -> OsResult<()> {
+    let give = |path: &Path| std::os::unix::fs::lchown(path, Some(id), Some(id)).at("chown", path);
+    give(root)?;
+    entries.iter().try_for_each(|entry| match entry {
+        Entry::Directory { path, .. } | Entry::File { path, .. } | Entry::Symlink { path, .. } => {
+            give(&root.join(path.trim_start_matches('/')))
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

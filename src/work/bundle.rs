@@ -5,7 +5,7 @@ use super::{faults, host, order, prepare, settings};
 use crate::model::fault::Fault;
 use crate::model::job::{Content, Job};
 use crate::model::paths::RelPath;
-use crate::model::plan::{PlannedMount, Root};
+use crate::model::plan::{ImageRoot, PlannedMount, Root};
 use crate::model::policy::Policy;
 use crate::os::error::{At, OsError};
 use crate::os::files;
@@ -40,7 +40,7 @@ pub fn write(
     let job = merge::merge(job, settings::template(&name, policy)?);
     let home = settings::home(root, policy)?;
     let host = host::look(&home, policy, runtime)?;
-    let facts = host.facts(&job)?;
+    let facts = host.facts(&job, None)?;
     let plan = plan::plan(job, name, policy, &facts, best_effort)?;
     let out = std::path::absolute(out).map_err(|e| Fault::caller("usage", e.to_string()).at("out"))?;
     let unusable = |e: OsError| Fault::caller("usage", e.to_string()).at("out").hint("name a new directory in one that exists");
@@ -56,7 +56,12 @@ pub fn write(
             skeletons::make(&rootfs, entries).map_err(os)?;
             "rootfs".to_owned()
         }
-        Root::Image { directory, .. } => {
+        Root::Image { image: ImageRoot::Layers(_), .. } => {
+            return Err(Fault::caller("image:unusable", "a bare runtime cannot put an image's layers together")
+                .at("image")
+                .hint("runcell image export IMAGE --out DIR, unpack that (umoci unpack), and name the directory as image"));
+        }
+        Root::Image { image: ImageRoot::Directory(directory), .. } => {
             let targets = plan.shape.mounts.iter().map(|m| match m {
                 PlannedMount::Bind { target, .. } | PlannedMount::Tmpfs { target, .. } => target.as_str(),
             });

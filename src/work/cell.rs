@@ -1,7 +1,7 @@
 //! One living single-use container. Its states are types: it is created once, dispatched to once, and used up.
 
-use super::prepare::{self, Staged};
-use super::{demolish, faults};
+use super::staged::Staged;
+use super::{demolish, faults, prepare};
 use crate::model::counters::Counters;
 use crate::model::fault::Fault;
 use crate::model::plan::{CgroupWrite, Shape};
@@ -17,6 +17,7 @@ use crate::os::{clock, confine, files};
 use crate::rules::spec::{self, Place};
 use crate::runtime::driver::{Runtime, Start};
 use crate::runtime::log;
+use crate::store::depot::Depot;
 use crate::store::home::{Home, RunDir};
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -85,6 +86,9 @@ pub struct Site<'a> {
     pub cgroup: &'a str,
     pub runtime: &'a Runtime,
     pub first_id: u32,
+    pub depot: &'a Depot,
+    /// Where a writable root's changes are to stay.
+    pub upper: Option<&'a Path>,
 }
 
 /// Why there is no cell.
@@ -114,8 +118,8 @@ impl Cell<Starting> {
     /// of preparation, or where the runtime cannot even be executed. No process is left then.
     pub fn start(site: Site<'_>, shape: &Shape) -> Result<Self, Fault> {
         let os = |e| faults::ours(&e);
-        let Site { home, run, group, cgroup, runtime, first_id } = site;
-        let mut staged = prepare::root(home, run, shape, first_id)?;
+        let Site { home, run, group, cgroup, runtime, first_id, depot, upper } = site;
+        let mut staged = prepare::root(home, depot, run, shape, first_id, upper)?;
         let init =
             std::env::current_exe().map_err(|e| Fault::ours("internal", format!("our own binary cannot be found: {e}")))?;
         let (rootfs, init) = (staged.rootfs.clone(), init.to_string_lossy());

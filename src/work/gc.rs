@@ -1,11 +1,13 @@
 //! Garbage: whatever no living process owns.
 
+use super::prune::{self, Pruned};
 use super::{demolish, faults, host, settings};
 use crate::model::fault::Fault;
 use crate::model::policy::Policy;
 use crate::os::cgroup::Trees;
 use crate::os::error::OsResult;
 use crate::os::{clock, process, watch};
+use crate::rules::garbage::Wishes;
 use crate::store::home::{Home, RunDir};
 use crate::store::runs::{self, Found};
 use crate::store::skeletons;
@@ -24,6 +26,8 @@ pub struct Swept {
     pub live: Vec<String>,
     /// Runs that resisted, and why.
     pub failed: Vec<Failure>,
+    /// What went from the image store.
+    pub store: Pruned,
 }
 
 #[derive(Debug, Serialize)]
@@ -32,11 +36,11 @@ pub struct Failure {
     pub why: String,
 }
 
-/// Demolishes every run without an owner; with `dry_run` only names them.
+/// Demolishes every run without an owner, and what nobody needs in the image store; with `dry_run` only names it all.
 ///
 /// # Errors
 /// exit 3 or 4 where the state cannot be read at all; a run that resists is reported, not an error.
-pub fn gc(policy: &Policy, root: Option<&Path>, dry_run: bool) -> Result<Swept, Fault> {
+pub fn gc(policy: &Policy, root: Option<&Path>, wishes: Wishes, dry_run: bool) -> Result<Swept, Fault> {
     let home = settings::home(root, policy)?;
     let trees = host::trees()?;
     let mut swept = Swept { dry_run, ..Swept::default() };
@@ -57,6 +61,7 @@ pub fn gc(policy: &Policy, root: Option<&Path>, dry_run: bool) -> Result<Swept, 
     if !dry_run {
         skeletons::sweep(&home).map_err(|e| faults::ours(&e))?;
     }
+    swept.store = prune::prune(&settings::depot(root, policy), wishes, dry_run)?;
     Ok(swept)
 }
 

@@ -1,6 +1,7 @@
 //! This host as a run needs it: where cells go, which runtime starts them, and the facts that a plan weighs.
 
 use super::faults;
+use super::taken::Taken;
 use crate::model::facts::{Facts, ImageFacts, Layout};
 use crate::model::fault::Fault;
 use crate::model::job::{ImageRef, Job, MountSource};
@@ -141,11 +142,11 @@ fn find_runtime(home: &Home, policy: &Policy, named: Option<&str>, layout: Layou
 }
 
 impl Host {
-    /// The facts with what this job names looked up.
+    /// The facts with what this job names looked up; `image` is what it has of the store.
     ///
     /// # Errors
     /// exit 2 where a bind source, device or image does not exist or is of no usable kind.
-    pub fn facts(&self, job: &Job) -> Result<Facts, Fault> {
+    pub fn facts(&self, job: &Job, image: Option<&Taken>) -> Result<Facts, Fault> {
         let mut facts = self.facts.clone();
         for (n, mount) in job.mounts.iter().enumerate() {
             let MountSource::Bind { source, .. } = &mount.source else { continue };
@@ -164,6 +165,9 @@ impl Host {
         }
         if let Some(ImageRef::Directory(dir)) = &job.image {
             facts.image = image_facts(dir.as_path(), job)?;
+        }
+        if let Some(image) = image {
+            facts.image = image.facts(job);
         }
         if let Some(set) = &job.limits.cpuset {
             let beyond = crate::rules::ceilings::cores(set).is_some_and(|cores| cores.iter().any(|c| *c >= facts.cpus));
@@ -195,5 +199,5 @@ fn image_facts(dir: &Path, job: &Job) -> Result<ImageFacts, Fault> {
         let kind = files::kind(&dir.join(path.trim_start_matches('/')))?;
         Some((path, kind))
     });
-    Ok(ImageFacts { entries: looked.collect() })
+    Ok(ImageFacts { entries: looked.collect(), ..ImageFacts::default() })
 }

@@ -2,12 +2,15 @@
 
 pub mod faults;
 pub mod settings;
+pub mod taken;
 pub mod host;
 pub mod streams;
 pub mod feed;
 pub mod intake;
 pub mod order;
+pub mod staged;
 pub mod prepare;
+pub mod layers;
 pub mod demolish;
 pub mod cell;
 pub mod supervise;
@@ -15,6 +18,8 @@ pub mod run;
 pub mod bundle;
 pub mod list;
 pub mod kill;
+pub mod prune;
+pub mod image;
 pub mod gc;
 pub mod doctor;
 pub mod schema;

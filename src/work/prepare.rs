@@ -1,67 +1,59 @@
 //! Puts a planned cell's root filesystem and configuration on disk.
 
-use super::faults;
+use super::staged::Staged;
+use super::{faults, layers};
 use crate::model::fault::Fault;
 use crate::model::plan::{PlannedMount, Root, Shape};
-use crate::model::policy::IDS_PER_CELL;
-use crate::os::error::{At, OsResult};
+use crate::os::error::At;
 use crate::os::files;
 use crate::os::mount::{self, Ids};
+use crate::store::depot::Depot;
 use crate::store::home::{Home, RunDir};
 use crate::store::skeletons;
 use oci_spec::runtime::Spec;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Mounts of ours that the runtime is to bind; to be taken away once it has.
-#[derive(Debug)]
-pub struct Staged {
-    /// The cell's root filesystem.
-    pub rootfs: PathBuf,
-    /// By the source that the job named.
-    pub sources: BTreeMap<String, String>,
-    mounted: Vec<PathBuf>,
-}
-
-/// Makes the skeleton, and the mounts that the runtime cannot make itself.
+/// Makes the skeleton, and the mounts that the runtime cannot make itself. `upper` is where a writable root's changes are to
+/// stay; without it they die with the run.
 ///
 /// # Errors
 /// exit 2 where a bind source cannot be reached without symlinks, exit 4 for the rest.
-pub fn root(home: &Home, run: &RunDir, shape: &Shape, first_id: u32) -> Result<Staged, Fault> {
+pub fn root(
+    home: &Home,
+    depot: &Depot,
+    run: &RunDir,
+    shape: &Shape,
+    first_id: u32,
+    upper: Option<&Path>,
+) -> Result<Staged, Fault> {
     let os = |e| faults::ours(&e);
     let mut staged = Staged { rootfs: run.rootfs(), sources: BTreeMap::new(), mounted: Vec::new() };
     let binds = shape.mounts.iter().any(|m| matches!(m, PlannedMount::Bind { .. }));
-    if binds || matches!(shape.root, Root::Image { .. }) {
+    if binds || shape.writable_root || matches!(shape.root, Root::Image { .. }) {
         mount::private_namespace().map_err(os)?;
         files::dir(&run.staged(), 0o711).map_err(os)?;
     }
     match &shape.root {
         // A skeleton with mount points of a job's own would fill the shelf with as many as there are jobs.
-        Root::Skeleton { entries, .. } if shape.mounts.is_empty() => {
+        Root::Skeleton { entries, .. } if shape.mounts.is_empty() && !shape.writable_root => {
             staged.rootfs = skeletons::shared(home, entries).map_err(os)?
         }
         Root::Skeleton { entries, .. } => {
+            let place = if shape.writable_root { run.skeleton() } else { run.rootfs() };
             files::dir(&run.rootfs(), 0o755).map_err(os)?;
-            skeletons::make(&run.rootfs(), entries).map_err(os)?;
+            files::dir(&place, 0o755).map_err(os)?;
+            skeletons::make(&place, entries).map_err(os)?;
         }
-        Root::Image { directory, entries } => {
+        Root::Image { entries, .. } => {
             files::dir(&run.rootfs(), 0o755).map_err(os)?;
             files::dir(&run.skeleton(), 0o755).map_err(os)?;
             skeletons::make(&run.skeleton(), entries).map_err(os)?;
-            let lower = run.staged().join("image");
-            files::dir(&lower, 0o755).map_err(os)?;
-            let source = mount::source(directory.as_path()).map_err(os)?;
-            let whole = Ids { inside: 0, outside: first_id, count: IDS_PER_CELL };
-            mount::stage(&source, &lower, whole, whole, true).map_err(os)?;
-            staged.mounted.push(lower.clone());
-            mount::overlay(&run.skeleton(), &lower, &run.rootfs()).map_err(|e| {
-                Fault::host("image:overlay", e.to_string())
-                    .at("image")
-                    .hint("this kernel or the image's filesystem cannot do overlayfs")
-            })?;
-            staged.mounted.push(run.rootfs());
+            // On top of the image it lends its owners: what is root's there stays root's.
+            skeletons::give(&run.skeleton(), entries, first_id).map_err(os)?;
         }
     }
+    layers::mount(depot, run, shape, first_id, upper, &mut staged)?;
     for (n, planned) in shape.mounts.iter().enumerate() {
         if let PlannedMount::Bind { source, writable, .. } = planned {
             let target = run.staged().join(n.to_string());
@@ -90,23 +82,6 @@ fn bind(source: &Path, target: &Path, shape: &Shape, first_id: u32, read_only: b
     mount::stage(&open, target, one(meta.uid(), shape.user.uid), one(meta.gid(), shape.user.gid), read_only)
         .map(drop)
         .map_err(|e| faults::ours(&e))
-}
-
-impl Drop for Staged {
-    /// A run that ends early must not find its own mounts in the way of its removal.
-    fn drop(&mut self) {
-        let _ = self.detach();
-    }
-}
-
-impl Staged {
-    /// The container has its own clones of these mounts now; ours go.
-    ///
-    /// # Errors
-    /// of umount.
-    pub fn detach(&mut self) -> OsResult<()> {
-        self.mounted.drain(..).rev().try_for_each(|target| mount::detach(&target))
-    }
 }
 
 /// Writes `config.json`, its keys in order, so that the same plan gives the same bytes.

@@ -3,6 +3,7 @@
 use super::cell::{Cell, NoCell, Running, Site};
 use super::host::{self, Host};
 use super::supervise::{self, Desk, Seen};
+use super::taken::{self, Taken};
 use super::{demolish, faults, feed, gc, intake, order, settings, streams};
 use crate::model::evidence::{Evidence, Fate, Stop};
 use crate::model::fault::Fault;
@@ -18,6 +19,7 @@ use crate::os::error::At;
 use crate::os::signal::Signals;
 use crate::os::{clock, counters, pipe, prime, probe, process, signal, sys};
 use crate::rules::{merge, plan, usage, verdict};
+use crate::store::depot::Depot;
 use crate::store::home::Home;
 use crate::store::ids::{self, Slot};
 use crate::store::runs::{self, Owned};
@@ -39,6 +41,8 @@ pub struct Request<'a> {
     pub stdin: Option<BorrowedFd<'a>>,
     /// The caller's own streams, in the human form.
     pub live: Option<Live<'a>>,
+    /// Where the changes of a writable root are to stay: a directory with `upper` and `work` in it.
+    pub upper: Option<&'a Path>,
 }
 
 /// Where streams go as they come.
@@ -82,6 +86,9 @@ struct Planned {
     host: Host,
     home: Home,
     image: String,
+    depot: Depot,
+    /// Holds the image in the store until the cell is over.
+    taken: Option<Taken>,
 }
 
 /// Runs a job and answers it.
@@ -93,10 +100,10 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     let signals =
         signal::catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).at("catch", "signals").map_err(|e| faults::ours(&e))?;
     process::become_subreaper().at("become subreaper", "of the cell").map_err(|e| faults::ours(&e))?;
-    let Request { job, digest, policy, root, runtime, best_effort, stdin, live } = request;
+    let Request { job, digest, policy, root, runtime, best_effort, stdin, live, upper } = request;
     let (id, labels) = (job.id.clone(), job.labels.clone());
     let planned = decide(job, policy, root, runtime, best_effort)?;
-    let Planned { plan, host, home, image } = planned;
+    let Planned { plan, host, home, image, depot, taken } = planned;
     gc::in_passing(&home, &host.trees);
 
     let owned = runs::create(&home).map_err(|e| faults::ours(&e))?;
@@ -117,7 +124,18 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     let run_id = owned.dir.id.to_string();
 
     let mut rest = Rest { home, owned, slot: None, provably_empty: false };
-    let scene = Scene { host: &host, policy, group: &group, cgroup: &cgroup, signals: &signals, stdin, live, began };
+    let scene = Scene {
+        host: &host,
+        policy,
+        group: &group,
+        cgroup: &cgroup,
+        signals: &signals,
+        stdin,
+        live,
+        began,
+        depot: &depot,
+        upper,
+    };
     let told = match scene.act(plan, &mut record, &mut rest) {
         Ok(told) => told,
         Err(fault) => {
@@ -128,6 +146,7 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
             return Err(fault);
         }
     };
+    drop(taken);
     rest.provably_empty = told.buried.is_ok();
     let Told { evidence, mut phases, buried, ended } = told;
     let judged = verdict::judge(&evidence, &limits);
@@ -172,10 +191,21 @@ fn decide(job: Job, policy: &Policy, root: Option<&Path>, runtime: Option<&str>,
     let job = merge::merge(job, template);
     let home = settings::home(root, policy)?;
     let host = host::look(&home, policy, runtime)?;
-    let facts = host.facts(&job)?;
-    let image = String::from(job.image.clone().unwrap_or(ImageRef::Host));
+    let depot = settings::depot(root, policy);
+    let taken = taken::take(&depot, job.image.as_ref())?;
+    let job = match &taken {
+        Some(taken) => merge::with_image(job, taken.image().defaults.clone())?,
+        None => job,
+    };
+    let facts = host.facts(&job, taken.as_ref())?;
+    let image = job.image.clone().unwrap_or(ImageRef::Host);
+    let image = match (&taken, image) {
+        (Some(taken), ImageRef::Named(name)) => format!("{name}@{}", taken.image().digest),
+        (Some(taken), _) => taken.image().digest.to_string(),
+        (None, image) => String::from(image),
+    };
     let plan = plan::plan(job, bundle, policy, &facts, best_effort)?;
-    Ok(Planned { plan, host, home, image })
+    Ok(Planned { plan, host, home, image, depot, taken })
 }
 
 /// The bundle that a job names, or `default`.
@@ -214,6 +244,8 @@ struct Scene<'s, 'a> {
     stdin: Option<BorrowedFd<'a>>,
     live: Option<Live<'a>>,
     began: u64,
+    depot: &'s Depot,
+    upper: Option<&'a Path>,
 }
 
 struct Told {
@@ -241,6 +273,8 @@ impl<'a> Scene<'_, 'a> {
             cgroup: self.cgroup,
             runtime: &self.host.runtime,
             first_id,
+            depot: self.depot,
+            upper: self.upper,
         };
         let asked = clock::now_ns();
         let Plan { shape, fill, limits, cgroup, .. } = plan;

@@ -6,6 +6,7 @@ use crate::model::names::BundleName;
 use crate::model::policy::Policy;
 use crate::model::template::Template;
 use crate::os::files;
+use crate::store::depot::Depot;
 use crate::store::home::Home;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,16 @@ pub fn root(named: Option<&Path>, policy: &Policy) -> PathBuf {
     let root = named.map(Path::to_owned).or_else(|| policy.root.as_ref().map(|p| p.as_path().to_owned()));
     let root = root.unwrap_or_else(|| PathBuf::from(ROOT));
     std::path::absolute(&root).unwrap_or(root)
+}
+
+/// Where images live when nobody says otherwise.
+pub const STORE: &str = "/var/lib/runcell";
+
+/// The image store: the policy's, else [`STORE`], else beside the state where that has been put elsewhere. Nothing is made.
+pub fn depot(named: Option<&Path>, policy: &Policy) -> Depot {
+    let root = root(named, policy);
+    let store = policy.store.as_ref().map(|p| p.as_path().to_owned());
+    Depot::at(store.unwrap_or_else(|| if root == Path::new(ROOT) { PathBuf::from(STORE) } else { root.join("store") }))
 }
 
 /// The directories above the state directory that the ids of cells cannot pass through.

@@ -91,7 +91,7 @@ fn places_that_lead_astray_are_named() {
         ("cwd", json!("sandbox"), "cwd"),
         ("cwd", json!("/sandbox/../etc"), "cwd"),
         ("cwd", json!("/proc/self/fd/7"), "cwd"),
-        ("image", json!("images/debian"), "image"),
+        ("image", json!("./images/debian"), "image"),
         ("image", json!("/srv/../etc"), "image"),
         ("collect", json!(["../*"]), "collect[0]"),
         ("mounts", json!([tmpfs("data")]), "mounts[0].target"),

@@ -40,7 +40,7 @@ pub(crate) fn facts(layout: Layout) -> Facts {
             .map(|(path, kind)| (path.to_owned(), kind))
             .into(),
         devices: [("/dev/vda".to_owned(), "254:0".to_owned())].into(),
-        image: ImageFacts { entries: entries.map(|(path, kind)| (path.to_owned(), kind)).into() },
+        image: ImageFacts { entries: entries.map(|(path, kind)| (path.to_owned(), kind)).into(), ..ImageFacts::default() },
     }
 }
 

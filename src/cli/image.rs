@@ -1,0 +1,65 @@
+//! `runcell image …`: words to use-cases, answers as one document or as lines for people.
+
+use super::report;
+use super::words::{Common, ImageWords as Words};
+use crate::model::fault::Fault;
+use crate::model::job::ImageRef;
+use crate::model::policy::Policy;
+use crate::model::quantity::{Bytes, Span};
+use crate::model::reference::ImageName;
+use crate::work::prune::Wishes;
+use crate::work::{gc, image, settings};
+use serde_json::json;
+use std::path::Path;
+use std::process::ExitCode;
+
+pub(super) fn image(common: &Common, words: Words) -> Result<ExitCode, Fault> {
+    let policy = settings::policy(common.policy.as_deref())?;
+    let depot = settings::depot(common.root.as_deref(), &policy);
+    match words {
+        Words::List { json } => {
+            let listed = image::list(&depot)?;
+            Ok(if json { report::json(&listed) } else { report::images(&listed) })
+        }
+        Words::Inspect { image } => Ok(report::json(&image::inspect(&depot, &reference(&image)?)?)),
+        Words::Tag { image, name } => {
+            let name = self::name("name", &name)?;
+            let digest = image::tag(&depot, &reference(&image)?, &name)?;
+            Ok(report::json(&json!({"name": name, "digest": digest})))
+        }
+        Words::Remove { image } => Ok(report::json(&image::remove(&depot, &reference(&image)?)?)),
+    }
+}
+
+/// `runcell gc`, whose wishes are about images.
+pub(super) fn gc(
+    policy: &Policy,
+    root: Option<&Path>,
+    keep_bytes: Option<String>,
+    unused_for: Option<String>,
+    dry_run: bool,
+) -> Result<gc::Swept, Fault> {
+    let usage = |flag: &'static str| move |why: String| Fault::caller("usage", why).at(flag);
+    let keep_bytes = keep_bytes.map(|text| text.parse().or_else(|_| Bytes::from_text(&text).map(|b| b.0)));
+    let unused_for = unused_for.map(|text| Span::from_text(&text).map(|span| span.nanos() / 1_000_000));
+    let wishes = Wishes {
+        keep_bytes: keep_bytes.transpose().map_err(usage("keep-bytes"))?,
+        unused_for_ms: unused_for.transpose().map_err(usage("unused-for"))?,
+    };
+    gc::gc(policy, root, wishes, dry_run)
+}
+
+/// An image of the store.
+fn reference(word: &str) -> Result<ImageRef, Fault> {
+    match ImageRef::try_from(word.to_owned()) {
+        Ok(reference @ (ImageRef::Named(_) | ImageRef::Digest(_))) => Ok(reference),
+        Ok(_) => Err(Fault::caller("image:!exists", format!("{word} is not in the store"))
+            .at("image")
+            .hint("runcell image list shows what is")),
+        Err(why) => Err(Fault::caller("usage", why).at("image")),
+    }
+}
+
+fn name(field: &str, word: &str) -> Result<ImageName, Fault> {
+    ImageName::try_from(word.to_owned()).map_err(|why| Fault::caller("usage", why).at(field))
+}

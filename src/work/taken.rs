@@ -1,0 +1,70 @@
+//! An image of the store, taken into use by one run: what it says about programs, and what lies in it.
+
+use super::faults;
+use crate::model::facts::ImageFacts;
+use crate::model::fault::Fault;
+use crate::model::image::Image;
+use crate::model::job::{ImageRef, Job};
+use crate::rules::rootfs;
+use crate::store::depot::Depot;
+use crate::store::images::{self, Found, Held};
+use crate::store::merged::Merged;
+
+/// Stays in the store as long as this lives.
+#[derive(Debug)]
+pub struct Taken {
+    held: Held,
+    merged: Merged,
+}
+
+/// Takes the image that a job names; `None` where that is none of the store's.
+///
+/// # Errors
+/// exit 2 where there is no such image, exit 4 where the store cannot be read.
+pub fn take(depot: &Depot, reference: Option<&ImageRef>) -> Result<Option<Taken>, Fault> {
+    let Some(reference @ (ImageRef::Named(_) | ImageRef::Digest(_))) = reference else { return Ok(None) };
+    let digest = find(depot, reference)?;
+    let held = images::hold(depot, &digest).map_err(|e| faults::ours(&e))?.ok_or_else(|| missing(reference))?;
+    let trees = held.image.layers.iter().rev().map(|layer| depot.tree(&layer.diff_id)).collect();
+    Ok(Some(Taken { held, merged: Merged::new(trees) }))
+}
+
+/// The digest that a reference means.
+///
+/// # Errors
+/// exit 2 where there is none, or more than one.
+pub fn find(depot: &Depot, reference: &ImageRef) -> Result<crate::model::reference::Digest, Fault> {
+    match images::find(depot, reference).map_err(|e| faults::ours(&e))? {
+        Found::One(digest) => Ok(digest),
+        Found::None => Err(missing(reference)),
+        Found::Ambiguous => {
+            let name = String::from(reference.clone());
+            Err(Fault::caller("image:ambiguous", format!("{name} is the beginning of several images' digests"))
+                .at("image")
+                .hint("give more digits; runcell image list shows them all"))
+        }
+    }
+}
+
+/// The fault of a job that names what is not there.
+pub fn missing(reference: &ImageRef) -> Fault {
+    let name = String::from(reference.clone());
+    Fault::caller("image:!exists", format!("there is no image {name} in the store"))
+        .at("image")
+        .hint(format!("runcell image list shows what there is; runcell image import FILE --name {name} brings one in"))
+}
+
+impl Taken {
+    pub fn image(&self) -> &Image {
+        &self.held.image
+    }
+
+    /// What a plan has to know.
+    pub fn facts(&self, job: &Job) -> ImageFacts {
+        let looked = rootfs::interesting(&job.mounts).into_iter();
+        ImageFacts {
+            layers: self.held.image.layers.iter().rev().map(|layer| layer.diff_id.clone()).collect(),
+            entries: looked.filter_map(|path| Some((path.clone(), self.merged.kind(&path)?))).collect(),
+        }
+    }
+}
