@@ -1,4 +1,4 @@
-//! The program's own process, from fork to execve: everything that must hold for it is set here, last the filters.
+//! The program's own process, from fork to execve: everything that must hold for it is set here, last the filter.
 
 use crate::model::wire::{Dispatch, StartFailure, Step};
 use crate::os::{confine, limit, signal, sys};
@@ -24,13 +24,11 @@ pub struct Started {
 /// # Errors
 /// of pipe and fork.
 pub fn start(dispatch: &Dispatch, stdio: [OwnedFd; 3]) -> io::Result<Started> {
-    let filters: Vec<Vec<seccompiler::sock_filter>> =
-        dispatch.filters.iter().map(|f| f.iter().map(|i| instruction(*i)).collect()).collect();
     let (word, tell) = io::pipe()?;
     match sys::fork()? {
         sys::Fork::Child => {
             drop(word);
-            let failure = become_program(dispatch, &stdio, &filters);
+            let failure = become_program(dispatch, &stdio);
             // At most 4 KiB, which a pipe takes in one piece.
             let bytes = postcard::to_stdvec(&failure).unwrap_or_default();
             let _ = (&tell).write_all(&bytes);
@@ -53,19 +51,14 @@ pub fn failure(word: OwnedFd) -> io::Result<Option<StartFailure>> {
     }
 }
 
-fn instruction(packed: u64) -> seccompiler::sock_filter {
-    let [code_high, code_low, jt, jf, k @ ..] = packed.to_be_bytes();
-    seccompiler::sock_filter { code: u16::from_be_bytes([code_high, code_low]), jt, jf, k: u32::from_be_bytes(k) }
-}
-
 fn failed(step: Step, path: &str, e: &io::Error) -> StartFailure {
     let errno = e.raw_os_error().unwrap_or(libc::EIO);
     StartFailure { step, errno, path: path.chars().take(1024).collect(), head: Default::default(), mode: 0 }
 }
 
 /// Returns only if it failed.
-fn become_program(d: &Dispatch, stdio: &[OwnedFd; 3], filters: &[Vec<seccompiler::sock_filter>]) -> StartFailure {
-    match prepare(d, stdio, filters) {
+fn become_program(d: &Dispatch, stdio: &[OwnedFd; 3]) -> StartFailure {
+    match prepare(d, stdio) {
         Err(failure) => failure,
         Ok((argv, env)) => execute(d, &argv, &env),
     }
@@ -73,11 +66,7 @@ fn become_program(d: &Dispatch, stdio: &[OwnedFd; 3], filters: &[Vec<seccompiler
 
 type Strings = Vec<CString>;
 
-fn prepare(
-    d: &Dispatch,
-    stdio: &[OwnedFd; 3],
-    filters: &[Vec<seccompiler::sock_filter>],
-) -> Result<(Strings, Strings), StartFailure> {
+fn prepare(d: &Dispatch, stdio: &[OwnedFd; 3]) -> Result<(Strings, Strings), StartFailure> {
     let strings = |all: &[String]| all.iter().map(|s| CString::new(s.as_str())).collect::<Result<Strings, _>>();
     let invalid = |_| failed(Step::Exec, "argv", &io::Error::from_raw_os_error(libc::EINVAL));
     let (argv, env) = (strings(&d.argv).map_err(invalid)?, strings(&d.env).map_err(invalid)?);
@@ -96,7 +85,7 @@ fn prepare(
     for (name, value) in &d.rlimits {
         limit::set(*name, *value).map_err(|e| failed(Step::Rlimit, &format!("{name:?}"), &e))?;
     }
-    confine::install(filters).map_err(|e| failed(Step::Confine, "seccomp", &e))?;
+    confine::install(&d.filter).map_err(|e| failed(Step::Confine, "seccomp", &e))?;
     Ok((argv, env))
 }
 

@@ -106,8 +106,9 @@ pub struct Dispatch {
     pub rlimits: Vec<(Rlimit, u64)>,
     /// Directories that the program may write below (Landlock).
     pub writable: Vec<String>,
-    /// Compiled seccomp programs in the order of their installation, each instruction as one u64 (`struct sock_filter`).
-    pub filters: Vec<Vec<u64>>,
+    /// The compiled seccomp program: `struct sock_filter`s as the kernel reads them.
+    #[serde(with = "serde_bytes")]
+    pub filter: Vec<u8>,
     /// For the program; init keeps its own, lower one, so that the kernel never picks init first.
     pub oom_score_adj: i32,
     pub grace_ns: u64,

@@ -1,5 +1,6 @@
 //! Confinement of ourselves and of the program: capabilities, Landlock, seccomp.
 
+use super::sys;
 use landlock::{
     ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus,
     Scope,
@@ -77,13 +78,11 @@ pub fn drop_capabilities() -> io::Result<()> {
     caps::set(None, CapSet::Inheritable, &CapsHashSet::new()).map_err(io::Error::other)
 }
 
-/// Installs compiled seccomp programs in their order. Sets no_new_privs, as the kernel demands it.
+/// Installs a compiled seccomp program, given as the kernel reads it. Sets no_new_privs, as the kernel demands it.
 ///
 /// # Errors
-/// of seccomp(2); the program must not run then.
-pub fn install(filters: &[Vec<seccompiler::sock_filter>]) -> io::Result<()> {
-    for filter in filters {
-        seccompiler::apply_filter(filter).map_err(io::Error::other)?;
-    }
-    Ok(())
+/// of seccomp(2), and EINVAL for bytes that are no program; the program must not run then.
+pub fn install(filter: &[u8]) -> io::Result<()> {
+    nix::sys::prctl::set_no_new_privs()?;
+    sys::seccomp(filter)
 }

@@ -195,6 +195,29 @@ pub fn landlock_abi() -> Option<u32> {
     u32::try_from(abi).ok().filter(|abi| *abi > 0)
 }
 
+/// seccomp(2) with SECCOMP_SET_MODE_FILTER for this thread. `program` is an array of `struct sock_filter`.
+///
+/// # Errors
+/// EINVAL for what is no program; EACCES without no_new_privs.
+pub fn seccomp(program: &[u8]) -> io::Result<()> {
+    let instruction = |b: &[u8; 8]| libc::sock_filter {
+        code: u16::from_ne_bytes([b[0], b[1]]),
+        jt: b[2],
+        jf: b[3],
+        k: u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
+    };
+    let (whole, rest) = program.as_chunks();
+    if !rest.is_empty() {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    let mut filter: Vec<libc::sock_filter> = whole.iter().map(instruction).collect();
+    let invalid = |_| io::Error::from_raw_os_error(libc::EINVAL);
+    let len = libc::c_ushort::try_from(filter.len()).map_err(invalid)?;
+    let fprog = libc::sock_fprog { len, filter: filter.as_mut_ptr() };
+    // SAFETY: `filter` lives through the call and has `len` instructions, which the kernel copies and checks.
+    cvt(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &fprog) }).map(drop)
+}
+
 /// recvmsg(2) of one packet with its descriptors, all close-on-exec. Returns the packet's true length, which is above
 /// `buf.len()` if it did not fit, and the sender's pid as this pid namespace sees it.
 pub fn receive(

@@ -12,6 +12,7 @@ pub mod merge;
 pub mod plan;
 pub mod rootfs;
 pub mod runtime_needs;
+pub mod bpf;
 pub mod seccomp;
 pub mod spec;
 pub mod state_needs;

@@ -38,7 +38,7 @@ pub fn write(fill: Fill, limits: &Limits) -> Result<File, Fault> {
         files: deliveries,
         rlimits: fill.rlimits,
         writable: fill.writable,
-        filters: seccomp::compile(fill.deny_suid)?,
+        filter: seccomp::program(fill.deny_suid)?.to_vec(),
         oom_score_adj: OOM_SCORE,
         grace_ns: limits.grace.nanos(),
         backstop_ns: limits.wall.nanos().saturating_add(BACKSTOP_NS),
