@@ -78,6 +78,39 @@ pub fn drop_capabilities() -> io::Result<()> {
     caps::set(None, CapSet::Inheritable, &CapsHashSet::new()).map_err(io::Error::other)
 }
 
+/// Confines a process that reads foreign bytes: it reads below `source`, writes below `bench`, reaches nothing else, and of
+/// root's capabilities keeps those that give files their owners, modes and attributes.
+///
+/// # Errors
+/// of Landlock or capset.
+pub fn unpacker(source: Option<&Path>, bench: &Path) -> io::Result<()> {
+    use caps::{CapSet, Capability, CapsHashSet};
+    let all = AccessFs::from_all(NEWEST);
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(all)
+        .and_then(|r| r.scope(Scope::AbstractUnixSocket | Scope::Signal))
+        .and_then(|r| r.create())
+        .map_err(io::Error::other)?;
+    for (place, access) in source.map(|s| (s, AccessFs::from_read(NEWEST))).into_iter().chain([(bench, all)]) {
+        let fd = PathFd::new(place).map_err(io::Error::other)?;
+        ruleset = ruleset.add_rule(PathBeneath::new(fd, access)).map_err(io::Error::other)?;
+    }
+    ruleset.restrict_self().map_err(io::Error::other)?;
+    let keep: CapsHashSet = [
+        Capability::CAP_CHOWN,
+        Capability::CAP_DAC_OVERRIDE,
+        Capability::CAP_FOWNER,
+        Capability::CAP_FSETID,
+        Capability::CAP_SETFCAP,
+    ]
+    .into_iter()
+    .collect();
+    caps::set(None, CapSet::Effective, &keep).map_err(io::Error::other)?;
+    caps::set(None, CapSet::Permitted, &keep).map_err(io::Error::other)?;
+    caps::set(None, CapSet::Inheritable, &CapsHashSet::new()).map_err(io::Error::other)
+}
+
 /// Installs a compiled seccomp program, given as the kernel reads it. Sets no_new_privs, as the kernel demands it.
 ///
 /// # Errors

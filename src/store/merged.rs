@@ -68,6 +68,11 @@ impl Merged {
         })
     }
 
+    /// A directory's attributes, if there is one.
+    pub fn directory(&self, path: &str) -> Option<Metadata> {
+        self.look(path).map(|(_, meta)| meta).filter(Metadata::is_dir)
+    }
+
     /// The beginning of a regular file.
     pub fn read(&self, path: &str, most: u64) -> Option<Vec<u8>> {
         let (tree, meta) = self.look(path)?;

@@ -19,6 +19,8 @@ pub mod bundle;
 pub mod list;
 pub mod kill;
 pub mod prune;
+pub mod pipeline;
+pub mod foreign;
 pub mod image;
 pub mod gc;
 pub mod doctor;
