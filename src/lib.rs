@@ -10,6 +10,7 @@ pub mod model; // words: plain checked data, no I/O, no clock
 pub mod rules; // decisions: pure functions from words to words
 pub mod os; // machines: one kernel facility a file
 pub mod guest; // PID 1 inside the cell
+pub mod archive; // foreign bytes: archives, layers, layouts
 pub mod store; // shelves: what survives us on disk
 pub mod runtime; // drivers: whoever speaks the OCI command line
 pub mod work; // use-cases: the only floor that knows all others

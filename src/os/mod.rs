@@ -4,6 +4,7 @@ pub mod sys; // the only `unsafe`
 pub mod clock;
 pub mod error;
 pub mod files;
+pub mod beneath;
 pub mod lease;
 pub mod socket;
 pub mod pipe;

@@ -252,9 +252,42 @@ pub fn xattr(path: &Path, name: &std::ffi::CStr) -> Option<Vec<u8>> {
     Some(value)
 }
 
-/// Sets an extended attribute of an open file or directory (fsetxattr(2)).
-pub fn set_xattr(file: BorrowedFd<'_>, name: &std::ffi::CStr, value: &[u8]) -> io::Result<()> {
-    // SAFETY: the name is NUL-terminated; the kernel reads `value.len()` bytes of `value`.
-    let done = unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
-    cvt(libc::c_long::from(done)).map(drop)
+/// Sets an extended attribute of an open file (fsetxattr(2)), new or not.
+pub fn set_xattr(fd: BorrowedFd<'_>, name: &std::ffi::CStr, value: &[u8]) -> io::Result<()> {
+    // SAFETY: the name is NUL-terminated; the kernel reads exactly `value.len()` bytes of `value`.
+    let done = unsafe { libc::fsetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    cvt(done.into()).map(drop)
+}
+
+/// Value of an extended attribute of an open file (fgetxattr(2)); ENODATA where there is none. The kernel's own bound on a
+/// value, 64 KiB, is the most that is allocated.
+pub fn get_xattr(fd: BorrowedFd<'_>, name: &std::ffi::CStr) -> io::Result<Vec<u8>> {
+    sized(|buffer, most| {
+        // SAFETY: the name is NUL-terminated; the kernel writes at most `most` bytes behind `buffer`, as `sized` promises.
+        unsafe { libc::fgetxattr(fd.as_raw_fd(), name.as_ptr(), buffer.cast(), most) }
+    })
+}
+
+/// Names of an open file's extended attributes, each ended by NUL (flistxattr(2)).
+pub fn list_xattrs(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+    sized(|buffer, most| {
+        // SAFETY: the kernel writes at most `most` bytes behind `buffer`, as `sized` promises.
+        unsafe { libc::flistxattr(fd.as_raw_fd(), buffer.cast(), most) }
+    })
+}
+
+/// What a call writes that says its length: into 256 bytes, and if that is too little (ERANGE) into 64 KiB, the kernel's bound
+/// (XATTR_SIZE_MAX, XATTR_LIST_MAX). The call gets a buffer and its length.
+fn sized(call: impl Fn(*mut u8, usize) -> libc::ssize_t) -> io::Result<Vec<u8>> {
+    let mut value = Vec::new();
+    for most in [256, 65536] {
+        value.resize(most, 0u8);
+        let n = call(value.as_mut_ptr(), most);
+        if n < 0 && most == 256 && io::Error::last_os_error().raw_os_error() == Some(libc::ERANGE) {
+            continue;
+        }
+        value.truncate(usize::try_from(cvt(n as libc::c_long)?).unwrap_or(0));
+        break;
+    }
+    Ok(value)
 }
