@@ -89,8 +89,9 @@ fn dispatch(peer: &Peer) -> Result<Option<(Dispatch, File, [OwnedFd; 3])>, Over>
     let mut order = File::from(order);
     let mut length = [0u8; 8];
     order.read_exact(&mut length)?;
-    let mut bytes = Vec::new();
-    (&order).take(u64::from_le_bytes(length).min(DISPATCH_MOST)).read_to_end(&mut bytes)?;
+    let most = usize::try_from(u64::from_le_bytes(length).min(DISPATCH_MOST)).map_err(|_| Over)?;
+    let mut bytes = vec![0u8; most];
+    order.read_exact(&mut bytes)?;
     let dispatch = postcard::from_bytes(&bytes).map_err(|_| Over)?;
     Ok(Some((dispatch, order, [stdin, stdout, stderr])))
 }

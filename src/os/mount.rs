@@ -60,6 +60,18 @@ pub fn tmpfs(target: &Path, bytes: u64, inodes: u64) -> OsResult<()> {
         .at("mount a tmpfs at", target)
 }
 
+/// Shows a host file or directory at `target`, which must exist: read-only, without set-uid and devices, and without what is
+/// mounted below it. Symlinks of the host's own are followed. By mount(2), as mount_setattr(2) came with Linux 5.12 only.
+///
+/// # Errors
+/// of the two mount calls.
+pub fn show(source: &Path, target: &Path) -> OsResult<()> {
+    let none: Option<&str> = None;
+    mount(Some(source), target, none, MsFlags::MS_BIND, none).at("bind to its place in the cell", source)?;
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(none, target, none, flags, none).at("restrict the mount at", target)
+}
+
 /// How host ids look through an id-mapped mount: `inside` (on disk) appears as `outside`, for `count` ids.
 #[derive(Clone, Copy, Debug)]
 pub struct Ids {

@@ -1,7 +1,8 @@
 //! Plan -> OCI runtime configuration (<https://github.com/opencontainers/runtime-spec>), over the baseline that lies as data
 //! in `bundles/baseline/config.json`.
 //!
-//! Two renderings of one plan: [`cell`] starts init, which waits for its job, and leaves the limits to be written at dispatch;
+//! Two renderings of one plan: [`cell`] starts init, which waits for its job, finds the host's parts of its root mounted
+//! already (`work/prepare.rs`), and leaves the limits to be written at dispatch;
 //! [`standalone`] has the program in init's place and all limits inside, for any OCI runtime by hand.
 
 use crate::model::fault::Fault;
@@ -79,6 +80,11 @@ pub fn cell(shape: &Shape, place: &Place<'_>) -> Result<Spec, Fault> {
 /// exit 4 if the baseline is broken.
 pub fn standalone(plan: &Plan, place: &Place<'_>, devices: &BTreeMap<String, String>) -> Result<Spec, Fault> {
     let mut spec = common(&plan.shape, place)?;
+    if let Root::Skeleton { binds, .. } = &plan.shape.root {
+        let show = |(source, target): &(String, String)| bind(source, target, &["ro", "nosuid", "nodev"]);
+        let shown = binds.iter().map(show).collect::<Result<Vec<_>, _>>().map_err(ours)?;
+        spec.mounts_mut().get_or_insert_with(Vec::new).splice(0..0, shown);
+    }
     if let Some(process) = spec.process_mut() {
         process.set_args(Some(plan.fill.argv.clone()));
         process.set_env(Some(plan.fill.env.clone()));
@@ -103,13 +109,7 @@ fn common(shape: &Shape, place: &Place<'_>) -> Result<Spec, Fault> {
 
 fn build(spec: &mut Spec, shape: &Shape, place: &Place<'_>) -> Result<(), OciSpecError> {
     spec.set_root(Some(RootBuilder::default().path(place.rootfs).readonly(!shape.writable_root).build()?));
-    let mut mounts: Vec<Mount> = Vec::new();
-    if let Root::Skeleton { binds, .. } = &shape.root {
-        for (source, target) in binds {
-            mounts.push(bind(source, target, &["ro", "nosuid", "nodev"])?);
-        }
-    }
-    mounts.append(spec.mounts_mut().get_or_insert_with(Vec::new));
+    let mut mounts = spec.mounts_mut().take().unwrap_or_default();
     mounts.push(tmpfs("/dev/shm", shape.shm_bytes, shape.inodes, "1777", shape, true)?);
     let replaced = |target: &str| shape.mounts.iter().any(|m| target_of(m) == target);
     match place.sandbox {

@@ -29,9 +29,9 @@ pub fn root(
 ) -> Result<Staged, Fault> {
     let os = |e| faults::ours(&e);
     let mut staged = Staged { rootfs: run.rootfs(), sources: BTreeMap::new(), mounted: Vec::new() };
+    mount::private_namespace().map_err(os)?;
     let binds = shape.mounts.iter().any(|m| matches!(m, PlannedMount::Bind { .. }));
     if binds || shape.writable_root || matches!(shape.root, Root::Image { .. }) {
-        mount::private_namespace().map_err(os)?;
         files::dir(&run.staged(), 0o711).map_err(os)?;
     }
     match &shape.root {
@@ -54,6 +54,15 @@ pub fn root(
         }
     }
     layers::mount(depot, run, shape, first_id, upper, &mut staged)?;
+    if let Root::Skeleton { binds, .. } = &shape.root {
+        let own = staged.rootfs.starts_with(run.path());
+        for (source, target) in binds {
+            let place = staged.rootfs.join(target.trim_start_matches('/'));
+            mount::show(Path::new(source), &place).map_err(os)?;
+            // What lies over a shared skeleton is in nobody's way, and goes with our namespace.
+            staged.mounted.extend(own.then_some(place));
+        }
+    }
     for (n, planned) in shape.mounts.iter().enumerate() {
         if let PlannedMount::Bind { source, writable, .. } = planned {
             let target = run.staged().join(n.to_string());
