@@ -8,7 +8,7 @@ use crate::model::policy::Policy;
 use crate::model::quantity::{Bytes, Span};
 use crate::model::reference::ImageName;
 use crate::work::prune::Wishes;
-use crate::work::{gc, image, settings};
+use crate::work::{gc, image, import, settings, source, verify};
 use serde_json::json;
 use std::path::Path;
 use std::process::ExitCode;
@@ -26,6 +26,29 @@ pub(super) fn image(common: &Common, words: Words) -> Result<ExitCode, Fault> {
             let name = self::name("name", &name)?;
             let digest = image::tag(&depot, &reference(&image)?, &name)?;
             Ok(report::json(&json!({"name": name, "digest": digest})))
+        }
+        Words::Import { source, name, which } => {
+            let name = name.map(|name| self::name("name", &name)).transpose()?;
+            let mut progress = report::Progress::new("unpacked");
+            let mut bench = None;
+            let source = source::open(&depot, &source, &mut bench, policy.import)?;
+            let imported = import::import(import::Request {
+                depot: &depot,
+                bounds: policy.import,
+                source,
+                name,
+                platform: which.platform,
+                pick: which.pick,
+                labels: Default::default(),
+                progress: &mut |bytes| progress.more(bytes),
+            });
+            progress.over();
+            Ok(report::json(&imported?))
+        }
+        Words::Verify { image } => {
+            let verified = verify::verify(&depot, &reference(&image)?)?;
+            let code = report::json(&verified);
+            Ok(if verified.differences.is_empty() { code } else { ExitCode::from(4) })
         }
         Words::Remove { image } => Ok(report::json(&image::remove(&depot, &reference(&image)?)?)),
     }

@@ -121,6 +121,38 @@ pub(super) fn table(runs: &[Listed]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// How far something has come: a line that changes on a terminal, a line now and then elsewhere, on stderr.
+pub(super) struct Progress {
+    what: &'static str,
+    terminal: bool,
+    bytes: u64,
+    said: u64,
+}
+
+impl Progress {
+    pub(super) fn new(what: &'static str) -> Self {
+        use std::io::IsTerminal;
+        Self { what, terminal: std::io::stderr().is_terminal(), bytes: 0, said: 0 }
+    }
+
+    pub(super) fn more(&mut self, bytes: u64) {
+        const MIB: u64 = 1 << 20;
+        self.bytes += bytes;
+        let step = if self.terminal { MIB } else { 256 * MIB };
+        if self.bytes - self.said >= step {
+            self.said = self.bytes;
+            let amount = format!("{} MiB {}", self.bytes / MIB, self.what);
+            if self.terminal { eprint!("\r{amount}") } else { eprintln!("runcell: {amount}") }
+        }
+    }
+
+    pub(super) fn over(&mut self) {
+        if self.terminal && self.said > 0 {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
 /// Images as lines for people, one a name.
 pub(super) fn images(images: &[crate::work::image::Listed]) -> ExitCode {
     let mut out = std::io::stdout().lock();

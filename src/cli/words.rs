@@ -86,8 +86,32 @@ pub(super) enum ImageWords {
     Inspect { image: String },
     /// Have a name point to an image
     Tag { image: String, name: String },
+    /// Bring an image in: a root filesystem (directory, tar, tar.gz, tar.zst), an OCI image layout (directory or tar), or what
+    /// docker save writes
+    Import {
+        /// A file or directory, or - for stdin
+        source: PathBuf,
+        /// What it is called here
+        #[arg(long)]
+        name: Option<String>,
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Hash all of an image again and tell what differs; exit code 4 if anything does
+    Verify { image: String },
     /// Take a name away, and with its last one the image
     Remove { image: String },
+}
+
+/// Which image of several.
+#[derive(Debug, Args)]
+pub(super) struct Which {
+    /// Such as linux/arm64 [default: this host's]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    pub platform: Option<String>,
+    /// The name that the image has in the archive
+    #[arg(long, value_name = "NAME")]
+    pub pick: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

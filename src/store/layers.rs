@@ -91,7 +91,8 @@ pub fn all(depot: &Depot) -> OsResult<BTreeMap<Digest, u64>> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(depot.listings()).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(hex) = name.strip_suffix(".json") else { continue };
+        // Of one that was just being put there may be the listing alone.
+        let hex = name.strip_suffix(".json").unwrap_or(&name);
         let Ok(diff_id) = Digest::try_from(format!("sha256:{hex}")) else { continue };
         let bytes = get(depot, &diff_id)?.map_or(0, |layer| layer.bytes + layer.blob.map_or(0, |b| b.size));
         found.insert(diff_id, bytes);

@@ -37,7 +37,9 @@ pub fn resolve(depot: &Depot, name: &ImageName) -> Option<Digest> {
 /// All names, in order.
 pub fn all(depot: &Depot) -> BTreeMap<ImageName, Digest> {
     let entries = std::fs::read_dir(depot.names()).into_iter().flatten().flatten();
-    entries.filter_map(|e| read(&e.path())).map(|p| (p.name, p.digest)).collect()
+    // What a writer that was killed has left beside is no name.
+    let finished = entries.map(|e| e.path()).filter(|path| path.extension().is_none());
+    finished.filter_map(|path| read(&path)).map(|p| (p.name, p.digest)).collect()
 }
 
 /// Forgets a name; the image stays until gc.

@@ -51,7 +51,8 @@ pub fn all(depot: &Depot) -> Vec<(Done, u64)> {
         let stamp = entry.metadata().and_then(|m| m.modified()).ok();
         stamp.and_then(|t| t.duration_since(SystemTime::UNIX_EPOCH).ok()).map_or(0, |d| d.as_millis() as u64)
     };
-    entries.filter_map(|entry| Some((read(&entry.path())?, used(&entry)))).collect()
+    let finished = entries.filter(|entry| entry.path().extension().is_none());
+    finished.filter_map(|entry| Some((read(&entry.path())?, used(&entry)))).collect()
 }
 
 /// Forgets a stage; missing is fine.

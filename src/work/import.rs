@@ -5,6 +5,7 @@
 use super::foreign::{self, Configured, Unpacked, Word};
 use super::unpack::{self, Source, Task};
 use super::{faults, image};
+use crate::archive::listing;
 use crate::model::fault::Fault;
 use crate::model::image::{Defaults, Image, Layer};
 use crate::model::job::User;
@@ -13,7 +14,7 @@ use crate::model::policy::Import;
 use crate::model::reference::{Digest, ImageName};
 use crate::os::error::At;
 use crate::os::process::{End, Process};
-use crate::os::{clock, confine, files, space, sys};
+use crate::os::{clock, confine, files, mount, space, sys};
 use crate::rules::accounts;
 use crate::store::bench::Bench;
 use crate::store::depot::Depot;
@@ -26,6 +27,9 @@ use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::Path;
 
 /// The largest passwd or group file that is looked into.
@@ -86,9 +90,12 @@ pub fn room(depot: &Depot, bounds: Import) -> Result<(), Fault> {
     if free.bytes >= bounds.keep_free.0 {
         return Ok(());
     }
-    Err(Fault::host("store:full", format!("{} has {} bytes free, and {} must stay so", place.display(), free.bytes, bounds.keep_free))
-        .at("store")
-        .hint("runcell gc --unused-for 7d, or another place: store in the policy; import.keep_free there says how much stays free"))
+    Err(Fault::host(
+        "store:full",
+        format!("{} has {} bytes free, and {} must stay so", place.display(), free.bytes, bounds.keep_free),
+    )
+    .at("store")
+    .hint("runcell gc --unused-for 7d, or another place: store in the policy; import.keep_free there says how much stays free"))
 }
 
 struct Arrival<'a, 'b> {
@@ -156,10 +163,9 @@ impl Arrival<'_, '_> {
                 Word::Progress(bytes) => (self.request.progress)(bytes),
                 Word::Layer(layer) if self.layers.len() < self.request.bounds.layers as usize => self.layer(layer)?,
                 Word::Layer(_) => {
-                    return Err(Fault::caller("archive:too_large", "the image has too many layers").at("source").hint(format!(
-                        "at most {} by the policy (import.layers)",
-                        self.request.bounds.layers
-                    )));
+                    return Err(Fault::caller("archive:too_large", "the image has too many layers")
+                        .at("source")
+                        .hint(format!("at most {} by the policy (import.layers)", self.request.bounds.layers)));
                 }
                 Word::Configured(configured) => self.configured = Some(*configured),
                 Word::Refused(refusal) => return Err(refusal.into()),
@@ -180,7 +186,7 @@ impl Arrival<'_, '_> {
                 let [tree, listing, archive] = ["tree", "listing", "blob"].map(|name| place.join(name));
                 let layer = Layer { diff_id: diff_id.clone(), blob, bytes, entries };
                 let kept = layer.blob.is_some().then_some(&*archive);
-                self.lend(&tree, &implied)?;
+                self.lend(&place, &implied)?;
                 layers::put(depot, &Fresh { layer: &layer, tree: &tree, listing: &listing, blob: kept, opaque: &opaque })
                     .map_err(os)?;
                 // Another hand may have been faster; what is left of ours goes now rather than with the bench.
@@ -193,22 +199,38 @@ impl Arrival<'_, '_> {
         Ok(())
     }
 
-    /// Directories that an archive only names on the way to others get the owner and mode that lower layers say.
-    fn lend(&self, tree: &Path, implied: &[Vec<u8>]) -> Result<(), Fault> {
-        use std::os::unix::ffi::OsStrExt;
-        use std::os::unix::fs::{MetadataExt, fchown};
+    /// Directories that an archive only names on the way to others get the owner and mode that lower layers say, on the bench
+    /// and in its listing.
+    fn lend(&self, place: &Path, implied: &[Vec<u8>]) -> Result<(), Fault> {
+        let os = |e| faults::ours(&e);
         let below = self.merged();
+        let tree = place.join("tree");
+        let root = File::open(&tree).at("open", &tree).map_err(os)?;
+        let mut lent = BTreeMap::new();
         for path in implied {
-            let path = std::ffi::OsStr::from_bytes(path);
-            let Some(meta) = path.to_str().and_then(|p| below.directory(&format!("/{p}"))) else { continue };
-            let root = File::open(tree).at("open", tree).map_err(|e| faults::ours(&e))?;
-            let dir = crate::os::mount::beneath(std::os::fd::AsFd::as_fd(&root), Path::new(path)).map_err(|e| faults::ours(&e))?;
+            let name = Path::new(std::ffi::OsStr::from_bytes(path));
+            let Some(meta) = name.to_str().and_then(|p| below.directory(&format!("/{p}"))) else { continue };
+            let dir = mount::beneath(root.as_fd(), name).map_err(os)?;
             fchown(&dir, Some(meta.uid()), Some(meta.gid()))
                 .and_then(|()| dir.set_permissions(meta.permissions()))
-                .at("give the lower layer's attributes to", path)
-                .map_err(|e| faults::ours(&e))?;
+                .at("give the lower layer's attributes to", name)
+                .map_err(os)?;
+            lent.insert(path.clone(), (meta.uid(), meta.gid(), meta.mode() & 0o7777));
         }
-        Ok(())
+        if lent.is_empty() {
+            return Ok(());
+        }
+        let (old, new) = (place.join("listing"), place.join("listing.lent"));
+        let corrected = listing::read(File::open(&old).at("open", &old).map_err(os)?).map(|item| {
+            item.map(|mut item| {
+                if let Some((uid, gid, mode)) = lent.get(&item.path) {
+                    (item.attributes.uid, item.attributes.gid, item.attributes.mode) = (*uid, *gid, *mode);
+                }
+                item
+            })
+        });
+        listing::write(corrected, File::create(&new).at("create", &new).map_err(os)?)?;
+        std::fs::rename(&new, &old).at("rename into place", &old).map_err(os)
     }
 
     fn merged(&self) -> Merged {
@@ -258,7 +280,9 @@ impl Arrival<'_, '_> {
 }
 
 fn unusable(what: &str, why: String) -> Fault {
-    Fault::caller("image:unusable", format!("the image's {what} cannot be used: {why}")).at("source").hint("repair the image's configuration")
+    Fault::caller("image:unusable", format!("the image's {what} cannot be used: {why}"))
+        .at("source")
+        .hint("repair the image's configuration")
 }
 
 /// The configuration of a root filesystem that came without one: nothing but its layers, so that the same files give the same

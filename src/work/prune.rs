@@ -102,8 +102,14 @@ fn keepers(depot: &Depot) -> OsResult<Vec<Keeper>> {
     Ok(keepers)
 }
 
-/// Archives that no layer tells of (a crash came between the two), and names that point to nothing.
+/// Archives that no layer tells of (a crash came between the two), files that were just being written, and names that point to
+/// nothing.
 fn tidy(depot: &Depot) -> OsResult<()> {
+    let half =
+        [depot.names(), depot.stages(), depot.listings()].into_iter().flat_map(|shelf| std::fs::read_dir(shelf).into_iter());
+    for entry in half.flatten().flatten().filter(|entry| entry.path().extension().is_some_and(|e| e == "new")) {
+        let _ = std::fs::remove_file(entry.path());
+    }
     let mut kept = BTreeSet::new();
     for diff_id in layers::all(depot)?.keys() {
         kept.extend(layers::get(depot, diff_id)?.and_then(|layer| layer.blob).map(|blob| depot.blob(&blob.digest)));

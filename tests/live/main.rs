@@ -29,5 +29,6 @@ mod output;
 mod race;
 mod stdin;
 mod stop;
+mod store;
 mod usage;
 mod verdicts;
