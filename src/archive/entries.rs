@@ -191,6 +191,19 @@ impl<R: Read> Entries<R> {
         }
     }
 
+    /// Where the next unread byte is, counted from the archive's begin.
+    pub(super) fn position(&self) -> u64 {
+        self.at
+    }
+
+    /// Lets `skip` move the input over the rest of the current body, as by seeking.
+    pub(super) fn pass(&mut self, skip: impl FnOnce(&mut R, u64) -> io::Result<()>) -> io::Result<()> {
+        let rest = self.body + self.fill;
+        skip(&mut self.input, rest)?;
+        (self.at, self.body, self.fill) = (self.at + rest, 0, 0);
+        Ok(())
+    }
+
     fn rest_of_body(&mut self) -> impl Read + '_ {
         self.body += std::mem::take(&mut self.fill);
         Body(self)

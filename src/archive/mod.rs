@@ -18,3 +18,10 @@ mod place; // where a name leads
 mod tree; // the directory that gets a layer
 mod spool; // what is needed when it is done
 mod walk; // through a tree, sorted
+pub mod writer; // a tree into a tar archive
+pub mod unpack; // a layer as it comes
+pub mod layout; // images as tools hand them over
+pub mod platform; // what machine an image is for
+pub mod documents; // their JSON
+mod files; // of a layout
+mod verified; // digests and sizes

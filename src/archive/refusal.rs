@@ -23,6 +23,11 @@ pub(super) fn too_large(message: impl Into<String>) -> Fault {
     Fault::caller("archive:too_large", message)
 }
 
+/// Bytes that are not those their digest or size promises.
+pub(super) fn mismatch(message: impl Into<String>) -> Fault {
+    Fault::caller("archive:mismatch", message)
+}
+
 /// The host refused to store something.
 pub(super) fn unwritable(e: &OsError) -> Fault {
     let fault = Fault::host("archive:unwritable", e.to_string());

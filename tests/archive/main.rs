@@ -3,5 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails a test")]
 
 mod corpus;
+mod layouts;
 mod make;
 mod room;
+mod round;
