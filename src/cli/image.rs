@@ -29,7 +29,7 @@ pub(super) fn image(common: &Common, words: Words) -> Result<ExitCode, Fault> {
         }
         Words::Import { source, name, which } => {
             let name = name.map(|name| self::name("name", &name)).transpose()?;
-            let mut progress = report::Progress::new("unpacked");
+            let mut progress = report::Progress::new("read");
             let mut bench = None;
             let source = source::open(&depot, &source, &mut bench, policy.import)?;
             let imported = import::import(import::Request {

@@ -13,7 +13,7 @@ const WORD_MOST: u32 = 64 << 20;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Word {
-    /// So many bytes of layers have been unpacked.
+    /// So many bytes of layers have been read.
     Progress(u64),
     /// The next layer, lowest first.
     Layer(Unpacked),
@@ -65,12 +65,17 @@ const CODES: &[&str] = &[
     "archive:malformed",
     "archive:mismatch",
     "archive:too_large",
+    "archive:listing",
+    "archive:pump",
     "archive:unreadable",
+    "archive:unrepresentable",
     "archive:unsupported",
     "archive:unwritable",
     "image:!exists",
     "image:ambiguous",
     "image:unusable",
+    "import:failed",
+    "usage",
 ];
 
 impl From<Fault> for Refusal {
@@ -84,16 +89,17 @@ impl From<Fault> for Refusal {
     }
 }
 
-impl From<Refusal> for Fault {
-    fn from(r: Refusal) -> Self {
-        let code = CODES.iter().find(|code| **code == r.code).copied().unwrap_or("archive:malformed");
-        let make = match r.whose {
+impl Refusal {
+    /// The fault that it was.
+    pub fn fault(self) -> Fault {
+        let code = CODES.iter().find(|code| **code == self.code).copied().unwrap_or("archive:malformed");
+        let make = match self.whose {
             0 => Fault::caller,
             1 => Fault::host,
             _ => Fault::ours,
         };
-        let fault = make(code, r.message).at(r.path.unwrap_or_else(|| "source".to_owned()));
-        match r.hint {
+        let fault = make(code, self.message).at(self.path.unwrap_or_else(|| "source".to_owned()));
+        match self.hint {
             Some(hint) => fault.hint(hint),
             None => fault,
         }
@@ -142,11 +148,11 @@ mod tests {
         tell(&mut pipe, &Word::Progress(7)).expect("told");
         let mut from = &pipe[..];
         let Some(Word::Refused(refusal)) = hear(&mut from).expect("heard") else { panic!("a refusal") };
-        assert_eq!(Fault::from(refusal), fault);
+        assert_eq!(refusal.fault(), fault);
         assert!(matches!(hear(&mut from).expect("heard"), Some(Word::Progress(7))));
         assert!(hear(&mut from).expect("the end").is_none());
         assert!(hear(&u32::MAX.to_le_bytes()[..]).is_err() && hear(&[9, 0, 0, 0, 1][..]).is_err());
         let forged = Refusal { whose: 0, code: "policy:refused".into(), message: String::new(), path: None, hint: None };
-        assert_eq!(Fault::from(forged).code, "archive:malformed");
+        assert_eq!(forged.fault().code, "archive:malformed");
     }
 }

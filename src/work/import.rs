@@ -46,7 +46,7 @@ pub struct Request<'a> {
     /// Which image of an archive with several, by the name that it has there.
     pub pick: Option<String>,
     pub labels: BTreeMap<String, String>,
-    /// Told how many bytes of layers have been unpacked.
+    /// Told how many bytes of layers have been read.
     pub progress: &'a mut dyn FnMut(u64),
 }
 
@@ -138,7 +138,7 @@ impl Arrival<'_, '_> {
     }
 
     /// The child's whole life.
-    fn unpack(&self, tell: &dyn Fn(&Word) -> std::io::Result<()>) -> Result<(), Fault> {
+    fn unpack(&self, tell: unpack::Tell<'_>) -> Result<(), Fault> {
         let source = match self.request.source {
             Source::Directory(dir) => Some(dir),
             Source::File(_) => None,
@@ -168,7 +168,7 @@ impl Arrival<'_, '_> {
                         .hint(format!("at most {} by the policy (import.layers)", self.request.bounds.layers)));
                 }
                 Word::Configured(configured) => self.configured = Some(*configured),
-                Word::Refused(refusal) => return Err(refusal.into()),
+                Word::Refused(refusal) => return Err(refusal.fault()),
             }
         }
         Ok(())

@@ -19,7 +19,6 @@ pub mod bundle;
 pub mod list;
 pub mod kill;
 pub mod prune;
-pub mod pipeline;
 pub mod foreign;
 pub mod image;
 pub mod unpack;
