@@ -119,6 +119,7 @@ pub(super) enum Document {
     Job,
     Outcome,
     Policy,
+    Recipe,
 }
 
 impl From<Document> for crate::work::schema::Document {
@@ -127,6 +128,7 @@ impl From<Document> for crate::work::schema::Document {
             Document::Job => Self::Job,
             Document::Outcome => Self::Outcome,
             Document::Policy => Self::Policy,
+            Document::Recipe => Self::Recipe,
         }
     }
 }
