@@ -4,6 +4,9 @@
 //! each run, and the rest is done whenever any of it is. A stage is therefore the whole script, in which only one mark holds:
 //! variables and functions of unmarked lines are there for all. Marks are numbered in the text, so that conditions and loops
 //! around them shift nothing; one that is only made while the script runs (by eval, say) has no number and ends it.
+//!
+//! The shell runs with `-e`, so that a stage ends at the first command that fails. As always with it, a subshell or function
+//! whose last command is a mark that does not hold ends with 1, and so the script with it: such a one is to end in `:`.
 
 use super::shell::{self, Dialect, Script};
 use crate::model::fault::Fault;

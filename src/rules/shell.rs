@@ -622,6 +622,9 @@ impl Reader<'_> {
                 None => return self.trouble(from, "'${' is not closed"),
                 Some(b'}') => break self.at += 1,
                 Some(b'\\') => self.at = (self.at + 2).min(self.text.len()),
+                Some(b'\'') if inside && !pattern && self.bash() => {
+                    return self.trouble(self.at, "a single quote within \"${…}\" is read differently by different shells");
+                }
                 Some(b'\'') if inside && !pattern => self.at += 1,
                 Some(b'\'' | b'"' | b'$' | b'`') => self.quoting(inside)?,
                 Some(_) => self.at += 1,
