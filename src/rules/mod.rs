@@ -5,6 +5,7 @@ pub mod advisories;
 pub mod ceilings;
 pub mod cgroup_needs;
 pub mod computation;
+pub mod configuration;
 pub mod diagnosis;
 pub mod findings;
 pub mod garbage;

@@ -8,7 +8,9 @@ use crate::model::base::{Base, Mmdebstrap};
 use crate::model::fault::Fault;
 use crate::model::ingredient::Ingredient;
 use crate::model::job::Network;
+use crate::model::limits::Asked;
 use crate::model::paths::RelPath;
+use crate::model::quantity::{Bytes, Span};
 use crate::model::recipe::{Run, Stage};
 use crate::model::reference::Digest;
 use sha2::{Digest as _, Sha256};
@@ -91,6 +93,20 @@ pub fn stage(parent: &Digest, stage: &Stage, contents: &BTreeMap<RelPath, Digest
         parts = parts.and("name", name.as_str()).and("mode", mode.to_le_bytes()).and("content", digest.as_str());
     }
     Ok(parts.key())
+}
+
+/// The limits of a stage where it says nothing: those of a build, which are wider than a job's. The policy's ceilings hold.
+pub fn limits(asked: Asked) -> Asked {
+    asked.over(Asked {
+        wall: Some(Span::from_millis(600_000)),
+        memory: Some(Bytes(1 << 30)),
+        pids: Some(1024),
+        output: Some(Bytes(16 << 20)),
+        sandbox: Some(Bytes(256 << 20)),
+        inodes: Some(200_000),
+        file_size: Some(Bytes(4 << 30)),
+        ..Asked::default()
+    })
 }
 
 /// The key of a computation's stage; `directory` is the digest of the computation directory, where the stage sees that.

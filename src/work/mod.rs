@@ -26,6 +26,8 @@ pub mod unpack;
 pub mod source;
 pub mod import;
 pub mod verify;
+pub mod commits;
+pub mod recipes;
 pub mod gc;
 pub mod doctor;
 pub mod schema;
