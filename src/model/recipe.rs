@@ -13,6 +13,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::fmt;
 
+/// Where the computation directory is mounted; the variable of this name says so.
+pub const COMPDIR: (&str, &str) = ("COMPDIR", "/computation");
+/// Where the global file store is mounted; the variable of this name says so.
+pub const GFSDIR: (&str, &str) = ("GFSDIR", "/gfs");
 /// The largest recipe, in bytes. What is larger belongs into files beside it.
 pub const MOST: u64 = 4 << 20;
 

@@ -11,14 +11,10 @@
 use super::shell::{self, Dialect, Script};
 use crate::model::fault::Fault;
 use crate::model::job::Network;
-use crate::model::recipe::From;
+use crate::model::recipe::{COMPDIR, From};
 
 pub const CONF: &str = "docker.conf";
 pub const SETUP: &str = "docker-setup.sh";
-/// Where the computation directory is mounted; COMPDIR names it.
-pub const COMPDIR: &str = "/computation";
-/// Where the global file store is mounted; GFSDIR names it.
-pub const GFSDIR: &str = "/gfs";
 /// The largest script, in bytes: at run time it is one argument, which may have 128 KiB (execve(2)).
 pub const MOST: u64 = 64 << 10;
 /// A little less than one argument may have, as functions come before it.
@@ -211,7 +207,7 @@ impl<'t> Setup<'t> {
     /// Whether a stage can see the computation directory: where it does, the directory's content counts for it. What does not
     /// name it finds nothing there, so that this cannot be wrong.
     pub fn sees_directory(&self, stage: usize) -> bool {
-        let names = |piece: &&str| ["COMPDIR", COMPDIR, "$0", "${0", "BASH_SOURCE"].iter().any(|name| piece.contains(name));
+        let names = |piece: &&str| [COMPDIR.0, COMPDIR.1, "$0", "${0", "BASH_SOURCE"].iter().any(|name| piece.contains(name));
         let Pieces { before, own, after } = self.pieces(stage);
         before.iter().chain(&own).chain(&after).any(names)
     }
@@ -232,14 +228,14 @@ impl<'t> Setup<'t> {
     /// What is to be run for a stage, with [`Self::source`] lying in the working directory as [`SCRIPT`].
     pub fn argv(&self, stage: usize) -> Vec<String> {
         let command = format!("{} . ./{SCRIPT}", marks(&format!("{}) ;;", stage + 1), 1));
-        [self.shell, "-ec", &command, &format!("{COMPDIR}/{SETUP}")].map(str::to_owned).to_vec()
+        [self.shell, "-ec", &command, &format!("{}/{SETUP}", COMPDIR.1)].map(str::to_owned).to_vec()
     }
 
     /// The shell command of each run; `None` where nothing is marked for it.
     pub fn everytime(&self) -> Option<String> {
         self.of(EVERYTIME).next()?;
         let script = format!("{}\n{}", marks("*) return 1 ;;", 0), self.source());
-        Some(format!("{} -ec '{}' {COMPDIR}/{SETUP}", self.shell, script.replace('\'', r"'\''")))
+        Some(format!("{} -ec '{}' {}/{SETUP}", self.shell, script.replace('\'', r"'\''"), COMPDIR.1))
     }
 }
 

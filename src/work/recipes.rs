@@ -6,11 +6,11 @@ use crate::model::image::Defaults;
 use crate::model::ingredient::{Ingredient, Source};
 use crate::model::job::{Content, EnvName, FileIn, Job, Mount, MountSource, Text, User};
 use crate::model::paths::{GuestPath, HostPath, RelPath};
-use crate::model::recipe::{self, Origin, Recipe, Run, Stage};
+use crate::model::recipe::{self, COMPDIR, Origin, Recipe, Run, Stage};
 use crate::model::reference::Digest;
 use crate::os::error::{At, OsError};
 use crate::os::files;
-use crate::rules::computation::{self, COMPDIR, CONF, Conf, SCRIPT, SETUP};
+use crate::rules::computation::{self, CONF, Conf, SCRIPT, SETUP};
 use crate::rules::stages;
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
@@ -184,8 +184,8 @@ impl Given {
             if sees {
                 binds.push(dir.clone());
                 job.mounts.push(compdir(dir.clone()).map_err(internal)?);
-                let compdir = EnvName::try_from("COMPDIR".to_owned()).map_err(internal)?;
-                job.env.insert(compdir, Text::try_from(COMPDIR.to_owned()).map_err(internal)?);
+                let compdir = EnvName::try_from(COMPDIR.0.to_owned()).map_err(internal)?;
+                job.env.insert(compdir, Text::try_from(COMPDIR.1.to_owned()).map_err(internal)?);
             }
             steps.push(Step { key: key.clone(), place: format!("{SETUP}:{}", setup.line(stage)), job, binds });
         }
@@ -235,7 +235,7 @@ fn words<T: AsRef<str>>(words: &[T]) -> Result<Vec<Text>, Fault> {
 }
 
 fn compdir(dir: HostPath) -> Result<Mount, String> {
-    let target = GuestPath::try_from(COMPDIR.to_owned())?;
+    let target = GuestPath::try_from(COMPDIR.1.to_owned())?;
     Ok(Mount { target, source: MountSource::Bind { source: dir, writable: false } })
 }
 
