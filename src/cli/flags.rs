@@ -3,6 +3,7 @@
 use crate::model::document;
 use crate::model::fault::Fault;
 use crate::model::job::Job;
+use crate::model::recipe::{COMPDIR, GFSDIR};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
@@ -38,6 +39,15 @@ pub(super) struct JobFlags {
     /// Bind a host directory or file (the policy must allow it)
     #[arg(long, value_name = "HOST:TARGET[:rw]")]
     bind: Vec<String>,
+    /// Mount a computation directory read-only at /computation; COMPDIR names it (the policy must allow it)
+    #[arg(long, value_name = "DIR")]
+    compdir: Option<String>,
+    /// Mount a global file store at /gfs; GFSDIR names it (the policy must allow it)
+    #[arg(long, value_name = "DIR")]
+    gfsdir: Option<String>,
+    /// Let the program write there
+    #[arg(long, requires = "gfsdir")]
+    gfs_writable: bool,
     /// Mount a tmpfs
     #[arg(long, value_name = "TARGET:SIZE")]
     tmpfs: Vec<String>,
@@ -145,7 +155,7 @@ impl JobFlags {
         if !self.collect.is_empty() {
             job.insert("collect".into(), json!(self.collect));
         }
-        job.insert("env".into(), pairs("env", &self.env)?);
+        job.insert("env".into(), self.env()?);
         job.insert("labels".into(), pairs("label", &self.label)?);
         job.insert("files".into(), self.files()?);
         job.insert("mounts".into(), self.mounts()?);
@@ -154,6 +164,13 @@ impl JobFlags {
             job.insert("stdin".into(), json!({"file": host("stdin", path)?}));
         }
         Ok(job)
+    }
+
+    /// What was said, and where the two directories of a computation are.
+    fn env(&self) -> Result<Value, Fault> {
+        let given = [(&self.compdir, COMPDIR), (&self.gfsdir, GFSDIR)];
+        let places = given.into_iter().filter(|(dir, _)| dir.is_some()).map(|(_, (name, target))| format!("{name}={target}"));
+        pairs("env", &places.chain(self.env.iter().cloned()).collect::<Vec<_>>())
     }
 
     fn files(&self) -> Result<Value, Fault> {
@@ -171,6 +188,13 @@ impl JobFlags {
             let (rest, writable) = word.strip_suffix(":rw").map_or((word.as_str(), false), |rest| (rest, true));
             let (source, target) = rest.rsplit_once(':').ok_or_else(|| malformed("bind", word, "HOST:TARGET[:rw]"))?;
             mounts.push(json!({"target": target, "bind": host("bind", source)?, "writable": writable}));
+        }
+        for (flag, dir, (_, target), writable) in
+            [("compdir", &self.compdir, COMPDIR, false), ("gfsdir", &self.gfsdir, GFSDIR, self.gfs_writable)]
+        {
+            if let Some(dir) = dir {
+                mounts.push(json!({"target": target, "bind": host(flag, dir)?, "writable": writable}));
+            }
         }
         for word in &self.tmpfs {
             let (target, size) = word.rsplit_once(':').ok_or_else(|| malformed("tmpfs", word, "TARGET:SIZE"))?;

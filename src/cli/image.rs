@@ -1,7 +1,7 @@
 //! `runcell image …`: words to use-cases, answers as one document or as lines for people.
 
 use super::report;
-use super::words::{Common, ImageWords as Words};
+use super::words::{BuildArgs, Common, ImageWords as Words};
 use crate::model::fault::Fault;
 use crate::model::job::ImageRef;
 use crate::model::policy::Policy;
@@ -9,7 +9,11 @@ use crate::model::quantity::{Bytes, Span};
 use crate::model::reference::ImageName;
 use crate::work::prune::Wishes;
 use crate::work::{gc, image, import, settings, source, verify};
+use crate::work::run::Live;
+use crate::work::stage::Workshop;
+use crate::work::{build, gc, image, settings};
 use serde_json::json;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -20,6 +24,17 @@ pub(super) fn image(common: &Common, words: Words) -> Result<ExitCode, Fault> {
         Words::List { json } => {
             let listed = image::list(&depot)?;
             Ok(if json { report::json(&listed) } else { report::images(&listed) })
+        }
+        Words::Build(args) => {
+            let shop = Workshop {
+                depot: &depot,
+                policy: &policy,
+                root: common.root.as_deref(),
+                runtime: common.runtime.as_deref(),
+                best_effort: args.best_effort,
+                live: None,
+            };
+            build(shop, &args)
         }
         Words::Inspect { image } => Ok(report::json(&image::inspect(&depot, &reference(&image)?)?)),
         Words::Tag { image, name } => {
@@ -52,6 +67,20 @@ pub(super) fn image(common: &Common, words: Words) -> Result<ExitCode, Fault> {
         }
         Words::Remove { image } => Ok(report::json(&image::remove(&depot, &reference(&image)?)?)),
     }
+}
+
+fn build(shop: Workshop<'_>, args: &BuildArgs) -> Result<ExitCode, Fault> {
+    let name = args.name.as_deref().map(|word| name("name", word)).transpose()?;
+    let (_, stderr) = report::streams();
+    // Stdout is for the answer; what stages say is for whoever watches.
+    let live = (!args.json).then(|| Live { stdout: stderr.as_fd(), stderr: stderr.as_fd() });
+    let (shop, json) = (Workshop { live, ..shop }, args.json);
+    let built = build::build(&shop, &args.dir, name, &mut |news| {
+        if !json {
+            report::build_goes_on(news);
+        }
+    })?;
+    Ok(if json { report::json(&built) } else { report::built(&built) })
 }
 
 /// `runcell gc`, whose wishes are about images.

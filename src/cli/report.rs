@@ -4,6 +4,7 @@
 use crate::model::fault::{Fault, Whose};
 use crate::model::finding::{Diagnosis, State};
 use crate::model::outcome::{Outcome, Verdict};
+use crate::work::build::{Built, Failed, News};
 use crate::work::list::Listed;
 use serde::Serialize;
 use std::io::{BufWriter, Stderr, Stdout, Write};
@@ -166,6 +167,38 @@ pub(super) fn images(images: &[crate::work::image::Listed]) -> ExitCode {
             let _ = writeln!(out, "{name:<40}  {digest}  {:>6}  {size:>10}  {}", image.layers, escaped(serves));
         }
     }
+    ExitCode::SUCCESS
+}
+
+/// A build's progress, line by line.
+pub(super) fn build_goes_on(news: &News<'_>) {
+    match news {
+        News::Begins { place: "base", .. } => eprintln!("runcell: base"),
+        News::Begins { place, number, of } => eprintln!("runcell: stage {number} of {of}: {}", escaped(place)),
+        News::Ends(told) => {
+            let (seconds, size) = (told.wall_ns as f64 / 1e9, told.bytes as f64 / f64::from(1 << 20));
+            eprintln!("runcell: {}: {} in {seconds:.3} s, {size:.1} MiB", escaped(&told.place), told.state);
+        }
+    }
+}
+
+/// The end of a build for people: the image's digest on stdout, or which stage failed.
+pub(super) fn built(built: &Built) -> ExitCode {
+    built.notices.iter().for_each(|notice| warning(notice));
+    if let Some(Failed { place, outcome }) = &built.failed {
+        let hint = outcome.hint.as_ref().map(|h| format!(" ({h})")).unwrap_or_default();
+        eprintln!(
+            "runcell: {} failed: {}{}; the stages before it are kept",
+            escaped(place),
+            escaped(&outcome.reason),
+            escaped(&hint)
+        );
+        return ExitCode::FAILURE;
+    }
+    let names: Vec<&str> = built.names.iter().map(|name| name.as_str()).collect();
+    eprintln!("runcell: built {}; {} of {} stages were run", names.join(", "), built.ran, built.stages.len());
+    let digest = built.image.as_ref().map_or("", |digest| digest.as_str());
+    let _ = writeln!(std::io::stdout().lock(), "{digest}");
     ExitCode::SUCCESS
 }
 

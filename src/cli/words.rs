@@ -82,6 +82,8 @@ pub(super) enum ImageWords {
         #[arg(long)]
         json: bool,
     },
+    /// Build an image from a directory with recipe.toml, or with docker.conf and docker-setup.sh; each stage is run once
+    Build(BuildArgs),
     /// Show all of one image: layers, defaults, configuration
     Inspect { image: String },
     /// Have a name point to an image
@@ -112,6 +114,19 @@ pub(super) struct Which {
     /// The name that the image has in the archive
     #[arg(long, value_name = "NAME")]
     pub pick: Option<String>,
+#[derive(Debug, Args)]
+pub(super) struct BuildArgs {
+    /// The directory of the recipe
+    pub dir: PathBuf,
+    /// What the image is called [default: the directory's name]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// For programs: one document on stdout, nothing else; a stage that fails is an answer, not an error
+    #[arg(long)]
+    pub json: bool,
+    /// Run stages also where a limit cannot be enforced
+    #[arg(long)]
+    pub best_effort: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -119,6 +134,7 @@ pub(super) enum Document {
     Job,
     Outcome,
     Policy,
+    Recipe,
 }
 
 impl From<Document> for crate::work::schema::Document {
@@ -127,6 +143,7 @@ impl From<Document> for crate::work::schema::Document {
             Document::Job => Self::Job,
             Document::Outcome => Self::Outcome,
             Document::Policy => Self::Policy,
+            Document::Recipe => Self::Recipe,
         }
     }
 }

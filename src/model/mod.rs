@@ -1,5 +1,6 @@
 //! Words: plain checked data. No files, no clock, no system calls.
 
+pub mod base;
 pub mod blob;
 pub mod counters;
 pub mod document;
@@ -9,6 +10,7 @@ pub mod fault;
 pub mod finding;
 pub mod health;
 pub mod image;
+pub mod ingredient;
 pub mod job;
 pub mod limits;
 pub mod names;
@@ -18,6 +20,7 @@ pub mod paths;
 pub mod plan;
 pub mod policy;
 pub mod quantity;
+pub mod recipe;
 pub mod record;
 pub mod reference;
 pub mod template;

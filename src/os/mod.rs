@@ -12,6 +12,7 @@ pub mod limit;
 pub mod signal;
 pub mod watch;
 pub mod process;
+pub mod apart;
 pub mod cgroup;
 pub mod counters;
 pub mod prime;

@@ -26,6 +26,9 @@ pub fn private_namespace() -> OsResult<()> {
 pub struct Upper<'a> {
     pub upper: &'a Path,
     pub work: &'a Path,
+    /// As whom the overlay works in them: the host id that an id-mapped mount shows as their owner. Files that an id-mapped mount
+    /// is to take need a maker whom its map knows, and host root is in none: without this the whole becomes read-only (measured).
+    pub owner: Option<u32>,
 }
 
 /// An overlay of directories, the topmost first; none of them is ever written. Without an `upper` the whole cannot be either.
@@ -47,7 +50,26 @@ pub fn overlay(layers: &[&Path], upper: Option<Upper<'_>>, target: &Path) -> OsR
         None => flags |= MsFlags::MS_RDONLY,
         Some((upper, work)) => options += &format!(",upperdir={},workdir={}", name(upper), name(work)),
     }
-    mount(Some("overlay"), target, Some("overlay"), flags, Some(options.as_str())).at("mount an overlay at", target)
+    let mount =
+        || mount(Some("overlay"), target, Some("overlay"), flags, Some(options.as_str())).at("mount an overlay at", target);
+    match upper.and_then(|u| u.owner) {
+        None => mount(),
+        Some(id) => with_files_of(id, mount)?,
+    }
+}
+
+/// Does something with new files belonging to `id`, and all capabilities as before: overlayfs remembers both from its mount on.
+fn with_files_of<T>(id: u32, act: impl FnOnce() -> T) -> OsResult<T> {
+    use caps::CapSet;
+    use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
+    let ours = caps::read(None, CapSet::Effective).map_err(io::Error::other).at("read", "our capabilities")?;
+    let (uid, gid) = (setfsuid(Uid::from_raw(id)), setfsgid(Gid::from_raw(id)));
+    // Leaving uid 0 takes those away that concern files (capabilities(7), "Effect of user ID changes").
+    let raised = caps::set(None, CapSet::Effective, &ours).map_err(io::Error::other).at("raise", "our capabilities");
+    let done = raised.map(|()| act());
+    setfsuid(uid);
+    setfsgid(gid);
+    done
 }
 
 /// A tmpfs of our own, bounded in bytes and inodes; what is in it counts as memory of whoever wrote it.

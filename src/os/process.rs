@@ -129,6 +129,8 @@ pub struct Spawn<'a> {
     /// What it finds at descriptor 3.
     pub fd3: Option<OwnedFd>,
     pub dir: &'a Path,
+    /// Whose rights it has, as uid and gid and without further groups; ours where it is `None`.
+    pub ids: Option<(u32, u32)>,
 }
 
 /// Starts a program with an empty environment but PATH, in a process group of its own.
@@ -149,6 +151,9 @@ pub fn spawn(s: Spawn<'_>) -> OsResult<Process> {
     // What a runtime makes must be open to the cell's ids, whatever umask our caller has given us.
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
     let _reserved = reserve(3)?;
+    if let Some((uid, gid)) = s.ids.filter(|(uid, _)| *uid != 0) {
+        command.uid(uid).gid(gid); // and no groups, which std sees to where we are root
+    }
     if let Some(fd) = s.fd3 {
         sys::hand_down(&mut command, fd, 3);
     }
@@ -176,10 +181,19 @@ fn reserve(number: i32) -> OsResult<Vec<File>> {
 /// # Errors
 /// of starting it; TimedOut after the time, when its whole group has been killed.
 pub fn output(program: &Path, args: &[String], timeout_ns: u64) -> OsResult<(Vec<u8>, bool)> {
+    output_as(None, program, args, timeout_ns)
+}
+
+/// The same with the rights of somebody else, as uid and gid.
+///
+/// # Errors
+/// as of [`output`].
+pub fn output_as(ids: Option<(u32, u32)>, program: &Path, args: &[String], timeout_ns: u64) -> OsResult<(Vec<u8>, bool)> {
     use std::io::{Read, Seek};
     let name = nix::sys::memfd::memfd_create(c"output", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).at("make", "a memfd")?;
     let mut log = File::from(name);
-    let child = spawn(Spawn { program, args, log: log.try_clone().at("duplicate", program)?, fd3: None, dir: Path::new("/") })?;
+    let child =
+        spawn(Spawn { program, args, log: log.try_clone().at("duplicate", program)?, fd3: None, dir: Path::new("/"), ids })?;
     let deadline = super::clock::now_ns() + timeout_ns;
     let ended = watch::any(&[((), child.as_fd(), For::Read)], Some(deadline)).at("wait for", program)?;
     if ended.is_empty() {
@@ -246,8 +260,8 @@ mod tests {
         let word = format!("word-{}", std::process::id());
         let args = ["-c".to_owned(), "sleep 60; :".to_owned(), word.clone()];
         let log = File::options().write(true).open("/dev/null").expect("open");
-        let child =
-            spawn(Spawn { program: Path::new("/bin/sh"), args: &args, log, fd3: None, dir: Path::new("/") }).expect("spawn");
+        let child = spawn(Spawn { program: Path::new("/bin/sh"), args: &args, log, fd3: None, dir: Path::new("/"), ids: None })
+            .expect("spawn");
         let named = |words: &[&str]| naming(Path::new("/proc"), words).iter().any(|p| p.pid == child.pid);
         let found = (named(&["-c", &word]), named(&[&word, "another"]), named(&[&word[1..]]));
         child.kill_group();

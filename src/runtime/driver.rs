@@ -76,6 +76,6 @@ impl Runtime {
         args.extend(["run", "--detach", "--preserve-fds", "1", "--bundle"].map(str::to_owned));
         args.extend([path(s.bundle), s.id.to_owned()]);
         let log = File::create(s.console).at("create", s.console)?;
-        process::spawn(Spawn { program: &self.binary, args: &args, log, fd3: Some(s.socket), dir: s.bundle })
+        process::spawn(Spawn { program: &self.binary, args: &args, log, fd3: Some(s.socket), dir: s.bundle, ids: None })
     }
 }

@@ -4,6 +4,7 @@ use super::depot::Depot;
 use crate::model::reference::Digest;
 use crate::os::error::{At, OsResult};
 use crate::os::files;
+use crate::os::lease::{self, Lease};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -67,6 +68,41 @@ pub fn remove(depot: &Depot, key: &str) -> OsResult<()> {
     }
 }
 
+fn lock(depot: &Depot, key: &str) -> PathBuf {
+    depot.stages().join(format!("{key}.lock"))
+}
+
+/// Takes a stage's key for whoever is to do it; `None` where another has it.
+///
+/// # Errors
+/// of open and flock.
+pub fn lease(depot: &Depot, key: &str) -> OsResult<Option<Lease>> {
+    lease::try_claim_file(&lock(depot, key))
+}
+
+/// Gives a key back. Its file goes while it is still ours: whoever has opened it finds it unlinked and looks again.
+///
+/// # Errors
+/// of unlink.
+pub fn release(depot: &Depot, key: &str, lease: Lease) -> OsResult<()> {
+    let path = lock(depot, key);
+    let gone = std::fs::remove_file(&path).at("remove", &path);
+    drop(lease);
+    gone
+}
+
+/// Removes the leases of builders that were killed. The store must be owned.
+pub fn sweep(depot: &Depot) {
+    for entry in std::fs::read_dir(depot.stages()).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if let Some(key) = name.strip_suffix(".lock")
+            && let Ok(Some(lease)) = self::lease(depot, key)
+        {
+            let _ = release(depot, key, lease); // what stays is in nobody's way
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,5 +121,21 @@ mod tests {
         remove(&depot, &key).expect("removed");
         remove(&depot, &key).expect("twice is fine");
         assert_eq!(all(&depot), []);
+    }
+
+    #[test]
+    fn one_at_a_time_does_a_stage_and_its_lease_leaves_nothing() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let depot = Depot::at(dir.path().to_owned());
+        depot.open().expect("opened");
+        let first = lease(&depot, "a").expect("open").expect("free");
+        assert!(lease(&depot, "a").expect("open").is_none() && lease(&depot, "b").expect("open").is_some());
+        release(&depot, "a", first).expect("released");
+        let again = lease(&depot, "a").expect("open").expect("free again");
+        sweep(&depot);
+        assert!(lease(&depot, "a").expect("open").is_none(), "the living keep theirs");
+        drop(again);
+        sweep(&depot);
+        assert_eq!(std::fs::read_dir(depot.stages()).expect("list").count(), 0);
     }
 }

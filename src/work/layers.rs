@@ -46,7 +46,8 @@ pub fn mount(
         (true, None) => Some(passing(run, shape, first_id, staged)?),
     };
     let places = written.as_ref().map(|dir| (dir.join("upper"), dir.join("work")));
-    let upper = places.as_ref().map(|(upper, work)| Upper { upper, work });
+    let owner = upper.map(|_| first_id);
+    let upper = places.as_ref().map(|(upper, work)| Upper { upper, work, owner });
     let layers: Vec<&Path> = layers.iter().map(PathBuf::as_path).collect();
     mount::overlay(&layers, upper, &run.rootfs()).map_err(|e| {
         Fault::host("image:overlay", e.to_string())

@@ -119,6 +119,7 @@ fn tidy(depot: &Depot) -> OsResult<()> {
             let _ = std::fs::remove_file(entry.path());
         }
     }
+    stages::sweep(depot);
     for (name, digest) in names::all(depot) {
         if !depot.image(&digest).exists() {
             names::remove(depot, &name)?;

@@ -7,6 +7,7 @@ use super::taken::{self, Taken};
 use super::{demolish, faults, feed, gc, intake, order, settings, streams};
 use crate::model::evidence::{Evidence, Fate, Stop};
 use crate::model::fault::Fault;
+use crate::model::image::Image;
 use crate::model::job::{ImageRef, Job};
 use crate::model::limits::Limits;
 use crate::model::names::BundleName;
@@ -43,6 +44,8 @@ pub struct Request<'a> {
     pub live: Option<Live<'a>>,
     /// Where the changes of a writable root are to stay: a directory with `upper` and `work` in it.
     pub upper: Option<&'a Path>,
+    /// What stands for the image that the job names: layers that are no image yet.
+    pub stack: Option<Image>,
 }
 
 /// Where streams go as they come.
@@ -100,9 +103,9 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     let signals =
         signal::catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).at("catch", "signals").map_err(|e| faults::ours(&e))?;
     process::become_subreaper().at("become subreaper", "of the cell").map_err(|e| faults::ours(&e))?;
-    let Request { job, digest, policy, root, runtime, best_effort, stdin, live, upper } = request;
+    let Request { job, digest, policy, root, runtime, best_effort, stdin, live, upper, stack } = request;
     let (id, labels) = (job.id.clone(), job.labels.clone());
-    let planned = decide(job, policy, root, runtime, best_effort)?;
+    let planned = decide(job, stack, policy, root, runtime, best_effort)?;
     let Planned { plan, host, home, image, depot, taken } = planned;
     gc::in_passing(&home, &host.trees);
 
@@ -185,14 +188,24 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
 }
 
 /// Everything that is decided before anything is made.
-fn decide(job: Job, policy: &Policy, root: Option<&Path>, runtime: Option<&str>, best_effort: bool) -> Result<Planned, Fault> {
+fn decide(
+    job: Job,
+    stack: Option<Image>,
+    policy: &Policy,
+    root: Option<&Path>,
+    runtime: Option<&str>,
+    best_effort: bool,
+) -> Result<Planned, Fault> {
     let bundle = bundle_name(&job)?;
     let template = settings::template(&bundle, policy)?;
     let job = merge::merge(job, template);
     let home = settings::home(root, policy)?;
     let host = host::look(&home, policy, runtime)?;
     let depot = settings::depot(root, policy);
-    let taken = taken::take(&depot, job.image.as_ref())?;
+    let taken = match stack {
+        Some(image) => Some(taken::stack(&depot, image)),
+        None => taken::take(&depot, job.image.as_ref())?,
+    };
     let job = match &taken {
         Some(taken) => merge::with_image(job, taken.image().defaults.clone())?,
         None => job,

@@ -22,6 +22,9 @@ const SHIPPED: &[(&str, &str)] = &[
     ("python", include_str!("../../bundles/python/bundle.toml")),
     ("c-gcc", include_str!("../../bundles/c-gcc/bundle.toml")),
     ("shell", include_str!("../../bundles/shell/bundle.toml")),
+    ("busybox", include_str!("../../bundles/busybox/bundle.toml")),
+    ("debian-python", include_str!("../../bundles/debian-python/bundle.toml")),
+    ("debian-gcc", include_str!("../../bundles/debian-gcc/bundle.toml")),
 ];
 
 /// Reads the policy: the named file, or the default one if there is one.

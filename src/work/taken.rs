@@ -13,8 +13,15 @@ use crate::store::merged::Merged;
 /// Stays in the store as long as this lives.
 #[derive(Debug)]
 pub struct Taken {
-    held: Held,
+    held: Grip,
     merged: Merged,
+}
+
+#[derive(Debug)]
+enum Grip {
+    Held(Held),
+    /// Layers that are no image yet; whoever stacks them shares the store, so that they stay.
+    Stack(Box<Image>),
 }
 
 /// Takes the image that a job names; `None` where that is none of the store's.
@@ -25,8 +32,18 @@ pub fn take(depot: &Depot, reference: Option<&ImageRef>) -> Result<Option<Taken>
     let Some(reference @ (ImageRef::Named(_) | ImageRef::Digest(_))) = reference else { return Ok(None) };
     let digest = find(depot, reference)?;
     let held = images::hold(depot, &digest).map_err(|e| faults::ours(&e))?.ok_or_else(|| missing(reference))?;
-    let trees = held.image.layers.iter().rev().map(|layer| depot.tree(&layer.diff_id)).collect();
-    Ok(Some(Taken { held, merged: Merged::new(trees) }))
+    let merged = merged(depot, &held.image);
+    Ok(Some(Taken { held: Grip::Held(held), merged }))
+}
+
+/// Takes layers that are no image yet. The store must be shared as long as this lives.
+pub fn stack(depot: &Depot, image: Image) -> Taken {
+    let merged = merged(depot, &image);
+    Taken { held: Grip::Stack(Box::new(image)), merged }
+}
+
+fn merged(depot: &Depot, image: &Image) -> Merged {
+    Merged::new(image.layers.iter().rev().map(|layer| depot.tree(&layer.diff_id)).collect())
 }
 
 /// The digest that a reference means.
@@ -56,14 +73,17 @@ pub fn missing(reference: &ImageRef) -> Fault {
 
 impl Taken {
     pub fn image(&self) -> &Image {
-        &self.held.image
+        match &self.held {
+            Grip::Held(held) => &held.image,
+            Grip::Stack(image) => image,
+        }
     }
 
     /// What a plan has to know.
     pub fn facts(&self, job: &Job) -> ImageFacts {
         let looked = rootfs::interesting(&job.mounts).into_iter();
         ImageFacts {
-            layers: self.held.image.layers.iter().rev().map(|layer| layer.diff_id.clone()).collect(),
+            layers: self.image().layers.iter().rev().map(|layer| layer.diff_id.clone()).collect(),
             entries: looked.filter_map(|path| Some((path.clone(), self.merged.kind(&path)?))).collect(),
         }
     }

@@ -11,6 +11,7 @@ mod leftovers;
 mod run;
 
 mod bombs;
+mod build;
 mod bundle;
 mod cancel;
 mod crash;

@@ -1,6 +1,7 @@
 //! What needs no kernel: plans and configurations against committed ones, documents against their schemas, and properties.
 
 mod ceilings;
+mod computation;
 mod documents;
 mod golden;
 mod host;

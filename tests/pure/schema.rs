@@ -1,4 +1,4 @@
-//! The published schemas: the OCI runtime specification's, and our own three.
+//! The published schemas: the OCI runtime specification's, and our own four.
 
 use crate::golden::{directory, expect};
 use crate::oci::oci;
@@ -12,7 +12,9 @@ pub(crate) fn ours(of: Document) -> Validator {
 
 #[test]
 fn published_schemas_have_not_moved() {
-    for (of, name) in [(Document::Job, "job"), (Document::Outcome, "outcome"), (Document::Policy, "policy")] {
+    for (of, name) in
+        [(Document::Job, "job"), (Document::Outcome, "outcome"), (Document::Policy, "policy"), (Document::Recipe, "recipe")]
+    {
         expect(&directory().join(format!("schema/{name}.json")), schema(of).as_value());
     }
 }

@@ -1,0 +1,111 @@
+//! Work in a process of its own: for what confines itself for good, or must not take us along when it fails.
+//!
+//! It is a copy of ours and not a program, so that it takes whatever we know. It ends with us: a signal to us is passed on, and
+//! if we are killed it gets SIGTERM. (PR_SET_PDEATHSIG fires when the thread ends that forked; here that is our only one.)
+
+use super::clock;
+use super::error::{At, OsResult};
+use super::process::Process;
+use super::signal::{self, Signals};
+use super::sys;
+use super::watch::{self, For};
+use nix::sys::signal::Signal;
+use std::io::{PipeReader, Read, Write};
+use std::os::fd::AsFd;
+
+/// The most that is taken back.
+const ANSWER_MOST: u64 = 256 << 20;
+
+/// Does the work there and answers what it answers; `None` where it ended without. Only for processes with one thread.
+///
+/// # Errors
+/// of pipe, fork, poll; TimedOut after the deadline, when it has been killed.
+pub fn apart(deadline_ns: u64, work: impl FnOnce() -> Vec<u8>) -> OsResult<Option<Vec<u8>>> {
+    let what = "a process for work of its own";
+    let (reader, mut writer) = std::io::pipe().at("make", "a pipe")?;
+    let signals = signal::catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).at("catch", "signals")?;
+    let ours = std::process::id();
+    match sys::fork().at("fork", what)? {
+        sys::Fork::Child => {
+            drop(reader);
+            let tied = nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).is_ok();
+            // Had we been killed before that, nobody would tell it.
+            if tied && nix::unistd::getppid().as_raw() as u32 == ours {
+                let _ = writer.write_all(&work());
+            }
+            sys::exit_now(0)
+        }
+        sys::Fork::Parent(pid) => {
+            drop(writer);
+            let child = Process::hold(pid).at("hold", what)?;
+            let answer = listen(reader, &child, &signals, deadline_ns).at("wait for", what);
+            if answer.is_err() {
+                child.kill();
+            }
+            let _ = child.wait(deadline_ns.max(clock::now_ns() + 1_000_000_000));
+            Ok(Some(answer?).filter(|bytes| !bytes.is_empty()))
+        }
+    }
+}
+
+fn listen(mut reader: PipeReader, child: &Process, signals: &Signals, deadline_ns: u64) -> std::io::Result<Vec<u8>> {
+    #[derive(Clone, Copy)]
+    enum From {
+        Work,
+        Outside,
+    }
+    let mut answer = Vec::new();
+    let mut chunk = vec![0; 64 << 10];
+    loop {
+        let ready = watch::any(
+            &[(From::Work, reader.as_fd(), For::Read), (From::Outside, signals.as_fd(), For::Read)],
+            Some(deadline_ns),
+        )?;
+        if ready.is_empty() && clock::now_ns() >= deadline_ns {
+            return Err(std::io::ErrorKind::TimedOut.into());
+        }
+        for from in ready {
+            match from {
+                From::Outside => {
+                    while signals.next()?.is_some() {
+                        let _ = child.terminate(); // it may just have ended
+                    }
+                }
+                From::Work => match reader.read(&mut chunk)? {
+                    0 => return Ok(answer),
+                    n if answer.len() as u64 + n as u64 > ANSWER_MOST => return Err(std::io::ErrorKind::FileTooLarge.into()),
+                    n => answer.extend_from_slice(&chunk[..n]),
+                },
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn soon() -> u64 {
+        clock::now_ns() + 20_000_000_000
+    }
+
+    // The tests' own process has threads: what is done apart here only makes system calls.
+    #[test]
+    fn the_answer_comes_back_whole_and_an_end_without_one_is_told() {
+        let long = vec![7; 300_000];
+        let copy = long.clone();
+        assert_eq!(apart(soon(), || copy).expect("forked"), Some(long));
+        assert_eq!(apart(soon(), || sys::exit_now(1)).expect("forked"), None);
+    }
+
+    #[test]
+    fn work_that_never_ends_is_ended() {
+        let hang = || -> Vec<u8> {
+            loop {
+                nix::unistd::pause();
+            }
+        };
+        let told = apart(clock::now_ns() + 50_000_000, hang).expect_err("hangs");
+        assert_eq!(told.source.kind(), std::io::ErrorKind::TimedOut);
+    }
+}
