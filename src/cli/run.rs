@@ -47,6 +47,7 @@ fn answer(common: &Common, args: &RunArgs, json: bool) -> Result<Answered, Fault
         best_effort: args.best_effort,
         stdin: inherit.then(|| stdin.as_fd()),
         upper: None,
+        cold: args.cold,
         live: (!json).then(|| Live { stdout: stdout.as_fd(), stderr: stderr.as_fd() }),
     })
 }
