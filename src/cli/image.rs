@@ -8,10 +8,10 @@ use crate::model::policy::Policy;
 use crate::model::quantity::{Bytes, Span};
 use crate::model::reference::ImageName;
 use crate::work::prune::Wishes;
-use crate::work::{gc, image, import, settings, source, verify};
 use crate::work::run::Live;
 use crate::work::stage::Workshop;
-use crate::work::{build, gc, image, settings};
+use crate::work::{build, gc, image, import, settings, source, verify};
+
 use serde_json::json;
 use std::os::fd::AsFd;
 use std::path::Path;

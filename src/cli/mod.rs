@@ -5,6 +5,7 @@ mod image;
 mod jobs;
 mod report;
 mod run;
+mod warm;
 mod words;
 
 use crate::model::fault::Fault;
@@ -29,6 +30,7 @@ fn dispatch(words: Words) -> ExitCode {
     let answered = match command {
         Command::Run(args) => return run::run(&common, args),
         Command::Bundle(args) => jobs::bundle(&common, args),
+        Command::Warm(args) => warm::warm(&common, args),
         Command::List { json } => policy(&common).and_then(|p| {
             let listed = list::list(&p, common.root.as_deref())?;
             Ok(if json { report::json(&listed) } else { report::table(&listed) })

@@ -48,6 +48,7 @@ fn answer(common: &Common, args: &RunArgs, json: bool) -> Result<Answered, Fault
         stdin: inherit.then(|| stdin.as_fd()),
         upper: None,
         stack: None,
+        cold: args.cold,
         live: (!json).then(|| Live { stdout: stdout.as_fd(), stderr: stderr.as_fd() }),
     })
 }

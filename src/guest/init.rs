@@ -22,8 +22,8 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
-/// How long an unconnected init waits before it ends by itself.
-const TTL_NS: u64 = 60_000_000_000;
+/// How many seconds an unconnected init waits before it ends by itself, unless its command line says it.
+const TTL: u64 = 60;
 /// The largest dispatch apart from file contents: argv, env and file names of a 64 MiB job.
 const DISPATCH_MOST: u64 = 128 << 20;
 
@@ -54,7 +54,7 @@ fn live() -> Result<(), Over> {
     let listener = sys::inherited(3)?;
     sys::cloexec_from(3)?;
     let signals = signal::catch(&[Signal::SIGCHLD, Signal::SIGTERM])?;
-    if watch::any(&[((), listener.as_fd(), For::Read)], Some(clock::now_ns() + TTL_NS))?.is_empty() {
+    if watch::any(&[((), listener.as_fd(), For::Read)], Some(clock::now_ns().saturating_add(ttl())))?.is_empty() {
         return Err(Over);
     }
     let peer = socket::accept(listener.as_fd())?;
@@ -72,6 +72,12 @@ fn live() -> Result<(), Over> {
         harvest::send(&peer, collect, delivered)?;
     }
     Ok(peer.send(&Report::Done, &[])?)
+}
+
+/// In nanoseconds.
+fn ttl() -> u64 {
+    let told = std::env::args().nth(2).and_then(|seconds| seconds.parse().ok());
+    told.unwrap_or(TTL).saturating_mul(1_000_000_000)
 }
 
 /// The next order; its absence is the end of the lifeline.

@@ -15,6 +15,9 @@ pub struct Record {
     pub cgroup: String,
     /// The first of the cell's host ids, once leased.
     pub first_id: Option<u32>,
+    /// What a waiting cell was charged with when it began to wait, in bytes; null where the host cannot tell.
+    #[serde(default)]
+    pub floor: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +30,8 @@ pub struct Process {
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
     Preparing,
+    /// A cell that waits for its job.
+    Waiting,
     /// Written before the program can run: from here on a run is never repeated.
     Running,
     Complete,
@@ -36,22 +41,28 @@ pub enum RunState {
 impl RunState {
     /// A run moves forward only, and its end is decided once.
     pub fn may_become(self, next: Self) -> bool {
-        use RunState::{Cancelled, Complete, Preparing, Running};
-        matches!((self, next), (Preparing, Running | Complete | Cancelled) | (Running, Complete | Cancelled))
+        use RunState::{Cancelled, Complete, Preparing, Running, Waiting};
+        matches!(
+            (self, next),
+            (Preparing, Waiting | Running | Complete | Cancelled)
+                | (Waiting, Running | Cancelled)
+                | (Running, Complete | Cancelled)
+        )
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::RunState::{self, Cancelled, Complete, Preparing, Running};
+    use super::RunState::{self, Cancelled, Complete, Preparing, Running, Waiting};
 
     #[test]
     fn an_end_is_final() {
         for end in [Complete, Cancelled] {
-            for next in [Preparing, Running, Complete, Cancelled] {
+            for next in [Preparing, Waiting, Running, Complete, Cancelled] {
                 assert!(!RunState::may_become(end, next), "{end:?} -> {next:?}");
             }
         }
         assert!(Preparing.may_become(Running) && !Running.may_become(Preparing));
+        assert!(Waiting.may_become(Running) && !Running.may_become(Waiting));
     }
 }

@@ -57,6 +57,12 @@ pub fn oom_kills(group: &Group) -> Option<u64> {
     }
 }
 
+/// What the group is charged with now, in bytes.
+pub fn memory(group: &Group) -> Option<u64> {
+    let file = if group.layout == Layout::V2 { "memory.current" } else { "memory.usage_in_bytes" };
+    number(group.dir("memory"), file)
+}
+
 /// Everything. `peak` is an open memory.peak that was reset at dispatch, where the kernel can do that (6.12).
 pub fn read(group: &Group, peak: Option<&mut File>) -> Counters {
     match group.layout {

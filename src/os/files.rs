@@ -141,6 +141,24 @@ pub fn sync(tree: &Path) -> OsResult<()> {
     nix::unistd::syncfs(dir).at("sync", tree)
 }
 
+/// What makes a file or directory the same one: device and inode, symlinks followed.
+///
+/// # Errors
+/// of stat.
+pub fn identity(path: &Path) -> OsResult<String> {
+    let meta = std::fs::metadata(path).at("look at", path)?;
+    Ok(format!("{:x}-{:x}", meta.dev(), meta.ino()))
+}
+
+/// [`identity`], and whether its content is the same: a program that is upgraded in place is another one.
+///
+/// # Errors
+/// of stat.
+pub fn build(path: &Path) -> OsResult<String> {
+    let meta = std::fs::metadata(path).at("look at", path)?;
+    Ok(format!("{}-{:x}-{:x}.{:x}", identity(path)?, meta.size(), meta.ctime(), meta.ctime_nsec()))
+}
+
 /// What lies at a path, the last component not followed.
 pub fn kind(path: &Path) -> Option<crate::model::facts::EntryKind> {
     use crate::model::facts::EntryKind;

@@ -82,6 +82,15 @@ pub fn tmpfs(target: &Path, bytes: u64, inodes: u64) -> OsResult<()> {
         .at("mount a tmpfs at", target)
 }
 
+/// Makes a directory a mount of its own, so that what is mounted below goes with it.
+///
+/// # Errors
+/// of mount(2).
+pub fn over_itself(dir: &Path) -> OsResult<()> {
+    let none: Option<&str> = None;
+    mount(Some(dir), dir, none, MsFlags::MS_BIND, none).at("bind over itself", dir)
+}
+
 /// Shows a host file or directory at `target`, which must exist: read-only, without set-uid and devices, and without what is
 /// mounted below it. Symlinks of the host's own are followed. By mount(2), as mount_setattr(2) came with Linux 5.12 only.
 ///

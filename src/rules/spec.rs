@@ -50,11 +50,11 @@ fn ours(e: impl std::fmt::Display) -> Fault {
     Fault::ours("bundle:baseline", format!("the baseline configuration cannot be used: {e}"))
 }
 
-/// The configuration of a waiting cell.
+/// The configuration of a cell whose init waits for its job; for so many seconds, if `wait` says so.
 ///
 /// # Errors
 /// exit 4 if the baseline is broken.
-pub fn cell(shape: &Shape, place: &Place<'_>) -> Result<Spec, Fault> {
+pub fn cell(shape: &Shape, place: &Place<'_>, wait: Option<u64>) -> Result<Spec, Fault> {
     let mut spec = common(shape, place)?;
     let bind = bind(place.init, INIT, &["ro", "nosuid", "nodev"]).map_err(ours)?;
     let mounts = spec.mounts_mut().get_or_insert_with(Vec::new);
@@ -62,7 +62,8 @@ pub fn cell(shape: &Shape, place: &Place<'_>) -> Result<Spec, Fault> {
     // After the /dev tmpfs, else that would hide it (measured).
     mounts.insert(after_dev, bind);
     if let Some(process) = spec.process_mut() {
-        process.set_args(Some(vec![INIT.to_owned(), "init".to_owned()]));
+        let args = [INIT.to_owned(), "init".to_owned()].into_iter().chain(wait.map(|seconds| seconds.to_string()));
+        process.set_args(Some(args.collect()));
         // Init has no capability to raise a hard limit, and the job's own limits are only known at dispatch.
         let open = |(name, hard): (&Rlimit, &u64)| {
             let soft = SOFT.iter().find(|(n, _)| n == name).map_or(*hard, |(_, soft)| *soft.min(hard));

@@ -57,6 +57,11 @@ impl Home {
         RunDir { id: id.clone(), path: self.runs().join(id.as_str()) }
     }
 
+    /// Cells that wait for a job, by shape.
+    pub fn cells(&self) -> PathBuf {
+        self.root.join("cells")
+    }
+
     pub fn ids(&self) -> PathBuf {
         self.root.join("ids")
     }
@@ -83,6 +88,11 @@ impl Home {
 }
 
 impl RunDir {
+    /// One that is not among the runs now.
+    pub(super) fn at(id: RunId, path: PathBuf) -> Self {
+        Self { id, path }
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -3,12 +3,16 @@
 //! A range is a slot file with a lease on it. Its content is the run that took it: as long as that is there, the range is
 //! quarantined even without an owner, as files or processes with its ids may be left. Only a verified teardown empties it.
 
-use super::home::Home;
+use super::cells;
+use super::home::{Home, RunDir};
+use super::runs;
 use crate::model::names::RunId;
 use crate::model::policy::IdRange;
+use crate::model::record::Record;
 use crate::os::error::{At, OsResult};
 use crate::os::files;
 use crate::os::lease::{self, Lease};
+use std::collections::BTreeSet;
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
@@ -36,6 +40,18 @@ pub fn take(home: &Home, range: IdRange) -> OsResult<Option<Slot>> {
     Ok(None)
 }
 
+/// Takes a slot for a run: its number goes into the record, which is written, and then the mark into the slot.
+///
+/// # Errors
+/// of open, flock and write. `Ok(None)`: all are in use or quarantined.
+pub fn lease(home: &Home, range: IdRange, dir: &RunDir, record: &mut Record) -> OsResult<Option<Slot>> {
+    let Some(slot) = take(home, range)? else { return Ok(None) };
+    record.first_id = Some(slot.first);
+    runs::write(dir, record)?;
+    slot.mark(&record.run)?;
+    Ok(Some(slot))
+}
+
 /// Takes a certain slot whoever it was quarantined for; `None` where somebody alive has it.
 ///
 /// # Errors
@@ -53,11 +69,13 @@ pub fn open(home: &Home, first: u32) -> OsResult<Option<Slot>> {
 pub fn orphaned(home: &Home) -> OsResult<Vec<PathBuf>> {
     let dir = home.ids();
     let owner = |path: &Path| RunId::try_from(String::from_utf8(files::read_some(path, 64).ok()?).ok()?).ok();
+    let waiting: BTreeSet<RunId> = cells::all(home).into_iter().map(|cell| cell.id).collect();
     let mut orphans = Vec::new();
     for entry in std::fs::read_dir(&dir).at("list", &dir)?.flatten() {
         let path = entry.path();
         // A teardown empties the slot before the run goes: what is still marked afterwards stays so.
-        let gone = owner(&path).is_some_and(|run| !home.run(&run).path().exists()) && owner(&path).is_some();
+        let gone =
+            owner(&path).is_some_and(|run| !waiting.contains(&run) && !home.run(&run).path().exists()) && owner(&path).is_some();
         orphans.extend(gone.then_some(path));
     }
     orphans.sort();

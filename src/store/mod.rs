@@ -1,6 +1,7 @@
 //! Shelves: what survives us on disk, and who owns it.
 
 pub mod bench;
+pub mod cells;
 pub mod depot;
 pub mod home;
 pub mod ids;

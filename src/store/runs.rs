@@ -15,6 +15,12 @@ pub struct Owned {
     _lease: Lease,
 }
 
+impl Owned {
+    pub(super) fn new(dir: RunDir, lease: Lease) -> Self {
+        Self { dir, _lease: lease }
+    }
+}
+
 /// A run directory as found.
 #[derive(Debug)]
 pub enum Found {

@@ -35,7 +35,8 @@ pub struct Cell<S> {
 /// The runtime is at work.
 #[derive(Debug)]
 pub struct Starting {
-    peer: Peer,
+    /// The lifeline; none if the cell is to wait for somebody else.
+    peer: Option<Peer>,
     staged: Staged,
 }
 
@@ -60,16 +61,19 @@ pub struct Running {
 #[derive(Debug)]
 struct Guard {
     group: Group,
-    runtime: Process,
+    /// None where the runtime had ended before we came.
+    runtime: Option<Process>,
     armed: bool,
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
         if self.armed {
-            self.runtime.kill_group();
-            // Until it is gone it may still be making groups.
-            let _ = self.runtime.wait(clock::now_ns() + 1_000_000_000);
+            if let Some(runtime) = &self.runtime {
+                runtime.kill_group();
+                // Until it is gone it may still be making groups.
+                let _ = runtime.wait(clock::now_ns() + 1_000_000_000);
+            }
             // Whatever fails here is left to gc, which finds it by the run's record.
             let _ = demolish::empty(&self.group);
         }
@@ -89,6 +93,8 @@ pub struct Site<'a> {
     pub depot: &'a Depot,
     /// Where a writable root's changes are to stay.
     pub upper: Option<&'a Path>,
+    /// How many seconds the cell is to wait for somebody to claim it; `None`: it is ours from the start.
+    pub wait: Option<u64>,
 }
 
 /// Why there is no cell.
@@ -118,7 +124,7 @@ impl Cell<Starting> {
     /// of preparation, or where the runtime cannot even be executed. No process is left then.
     pub fn start(site: Site<'_>, shape: &Shape) -> Result<Self, Fault> {
         let os = |e| faults::ours(&e);
-        let Site { home, run, group, cgroup, runtime, first_id, depot, upper } = site;
+        let Site { home, run, group, cgroup, runtime, first_id, depot, upper, wait } = site;
         let mut staged = prepare::root(home, depot, run, shape, first_id, upper)?;
         let init =
             std::env::current_exe().map_err(|e| Fault::ours("internal", format!("our own binary cannot be found: {e}")))?;
@@ -131,9 +137,10 @@ impl Cell<Starting> {
             staged: std::mem::take(&mut staged.sources),
             sandbox: None,
         };
-        prepare::config(run.bundle(), &spec::cell(shape, &place)?)?;
+        prepare::config(run.bundle(), &spec::cell(shape, &place, wait)?)?;
         let listener = socket::listen_at(run.path(), RunDir::SOCKET).map_err(os)?;
-        let peer = socket::connect_to(run.path(), RunDir::SOCKET).map_err(os)?;
+        let connect = || socket::connect_to(run.path(), RunDir::SOCKET).map_err(os);
+        let peer = if wait.is_none() { Some(connect()?) } else { None };
         let (log, console) = (run.log(), run.console());
         let start = Start {
             id: run.id.as_str(),
@@ -143,7 +150,7 @@ impl Cell<Starting> {
             console: &console,
             socket: listener,
         };
-        let guard = Guard { group: group.clone(), runtime: runtime.start(start).map_err(os)?, armed: true };
+        let guard = Guard { group: group.clone(), runtime: Some(runtime.start(start).map_err(os)?), armed: true };
         Ok(Self { run: run.clone(), group, state: Starting { peer, staged }, guard })
     }
 
@@ -153,9 +160,61 @@ impl Cell<Starting> {
     /// of the runtime (with its own words), of the deadline; or cancellation. No process is left then.
     pub fn ready(self, signals: &Signals, deadline: u64) -> Result<Cell<Waiting>, NoCell> {
         let Starting { peer, mut staged } = self.state;
-        let init = hello(&peer, &self.guard.runtime, &self.run, signals, deadline)?;
+        let (Some(peer), Some(runtime)) = (peer, &self.guard.runtime) else {
+            return Err(Fault::ours("internal", "the cell waits for somebody else").into());
+        };
+        let init = hello(&peer, runtime, &self.run, signals, deadline)?;
         staged.detach()?;
         Ok(Cell { run: self.run, group: self.group, state: Waiting { peer, init }, guard: self.guard })
+    }
+
+    /// Waits until the runtime has started the cell, and leaves it to whoever claims it. Its memory then is the answer.
+    ///
+    /// # Errors
+    /// of the runtime (with its own words), of the deadline; or cancellation. No process is left then.
+    pub fn park(mut self, signals: &Signals, deadline: u64) -> Result<Option<u64>, NoCell> {
+        let Some(runtime) = &self.guard.runtime else { return Err(Fault::ours("internal", "nothing was started").into()) };
+        let sources = [(true, runtime.as_fd(), For::Read), (false, signals.as_fd(), For::Read)];
+        let ready = watch::any(&sources, Some(deadline)).map_err(|e| faults::ours(&socket::on_socket(e)))?;
+        if ready.contains(&false) && signals.next().is_ok_and(|s| s.is_some()) {
+            return Err(NoCell::Cancelled);
+        }
+        match runtime.wait_group(deadline) {
+            Ok(Some(End::Well)) => {}
+            Ok(None) => return Err(Fault { code: "runtime:timeout", ..complaint(&self.run, LATE) }.into()),
+            _ => return Err(complaint(&self.run, FAILED).into()),
+        }
+        self.state.staged.detach_all()?;
+        self.guard.armed = false;
+        Ok(counters::read(&self.group, None).memory_now)
+    }
+}
+
+impl Cell<Waiting> {
+    /// Takes over a cell that has been waiting, if it is as it was left: its init answers, is its only process, and takes up
+    /// no more than `most` bytes of memory.
+    ///
+    /// # Errors
+    /// why it is not fit; no process of it is left then.
+    pub fn claim(run: RunDir, group: Group, most: u64) -> Result<Self, String> {
+        // From here on whatever goes wrong ends the cell.
+        let guard = Guard { group: group.clone(), runtime: None, armed: true };
+        let peer = socket::connect_to(run.path(), RunDir::SOCKET).map_err(|e| e.to_string())?;
+        let soon = clock::now_ns() + CLAIM_NS;
+        watch::any(&[((), peer.as_fd(), For::Read)], Some(soon)).map_err(|e| e.to_string())?;
+        let Ok(Some(Packet { message: Report::Hello, pid: Some(pid), .. })) = peer.receive::<Report>(true) else {
+            return Err("its init does not answer".to_owned());
+        };
+        let init = Process::hold(pid).map_err(|e| e.to_string())?;
+        // Read after init is held: a number that is listed now is its own.
+        let inside = group.processes();
+        if !inside.iter().eq([&pid]) {
+            return Err(format!("{} processes are in it", inside.len()));
+        }
+        match counters::memory(&group) {
+            Some(now) if now > most => Err(format!("it takes up {now} bytes")),
+            _ => Ok(Cell { run, group, state: Waiting { peer, init }, guard }),
+        }
     }
 }
 
@@ -192,6 +251,9 @@ fn refused(write: &CgroupWrite, e: &OsError) -> Fault {
 }
 
 const FAILED: &str = "the runtime could not start the cell";
+const LATE: &str = "the cell was not ready before the set-up deadline";
+/// A waiting init answers within microseconds; one that has not by now is not fit for work.
+const CLAIM_NS: u64 = 500_000_000;
 
 /// Waits for init's first word; the runtime may still be busy with itself then.
 fn hello(peer: &Peer, runtime: &Process, run: &RunDir, signals: &Signals, deadline: u64) -> Result<Process, NoCell> {
@@ -231,7 +293,7 @@ fn hello(peer: &Peer, runtime: &Process, run: &RunDir, signals: &Signals, deadli
             }
         }
         if clock::now_ns() >= deadline {
-            let fault = complaint(run, "the cell was not ready before the set-up deadline");
+            let fault = complaint(run, LATE);
             return Err(Fault { code: "runtime:timeout", ..fault }.into());
         }
     }
@@ -263,7 +325,9 @@ impl Cell<Running> {
     pub fn kill(&self) {
         self.group.kill();
         self.state.init.kill();
-        self.guard.runtime.kill_group();
+        if let Some(runtime) = &self.guard.runtime {
+            runtime.kill_group();
+        }
     }
 
     /// Proves that nothing is left: init reaped, the runtime reaped, the group removed.
@@ -278,12 +342,14 @@ impl Cell<Running> {
             self.kill();
         }
         // The runtime first: until it has ended, init is its child and not ours to reap.
-        let runtime = self.guard.runtime.wait_group(deadline);
-        let init = self.state.init.wait(deadline);
-        for (name, end) in [("runtime", runtime), ("init", init)] {
-            if !end.is_ok_and(|end| end.is_some()) {
-                return Err(format!("the cell's {name} does not end"));
-            }
+        if let Some(runtime) = &self.guard.runtime
+            && !runtime.wait_group(deadline).is_ok_and(|end| end.is_some())
+        {
+            return Err("the cell's runtime does not end".to_owned());
+        }
+        // A claimed cell's init is not ours to reap; that it has ended is what counts, and the group's removal proves the rest.
+        if !self.state.init.wait(deadline).is_ok_and(|end| end.is_some()) {
+            return Err("the cell's init does not end".to_owned());
         }
         demolish::empty(&self.group).map_err(|e| e.to_string())?;
         self.guard.armed = false;
@@ -292,6 +358,7 @@ impl Cell<Running> {
 
     /// What the runtime had to say, if it ended badly.
     pub fn runtime_failure(&self) -> Option<String> {
-        matches!(self.guard.runtime.ended(), Ok(Some(End::Badly))).then(|| complaint(&self.run, "the runtime failed").message)
+        let runtime = self.guard.runtime.as_ref()?;
+        matches!(runtime.ended(), Ok(Some(End::Badly))).then(|| complaint(&self.run, "the runtime failed").message)
     }
 }

@@ -75,7 +75,7 @@ pub fn stale(home: &Home, trees: &Trees, owned: Owned) -> OsResult<()> {
 }
 
 /// A dead run's slot. Whoever looks for a free one holds each for a moment: wait for that.
-fn reopen(home: &Home, first: u32) -> OsResult<Slot> {
+pub(super) fn reopen(home: &Home, first: u32) -> OsResult<Slot> {
     for _ in 0..100 {
         if let Some(slot) = ids::open(home, first)? {
             return Ok(slot);

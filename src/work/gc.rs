@@ -1,13 +1,14 @@
 //! Garbage: whatever no living process owns.
 
 use super::prune::{self, Pruned};
-use super::{demolish, faults, host, settings};
+use super::{demolish, faults, host, settings, shape};
 use crate::model::fault::Fault;
 use crate::model::policy::Policy;
 use crate::os::cgroup::Trees;
 use crate::os::error::OsResult;
 use crate::os::{clock, process, watch};
 use crate::rules::garbage::Wishes;
+use crate::store::cells::{self, Waiting};
 use crate::store::home::{Home, RunDir};
 use crate::store::runs::{self, Found};
 use crate::store::skeletons;
@@ -24,6 +25,8 @@ pub struct Swept {
     pub removed: Vec<String>,
     /// Runs that somebody alive owns.
     pub live: Vec<String>,
+    /// Cells that wait for a job.
+    pub waiting: Vec<String>,
     /// Runs that resisted, and why.
     pub failed: Vec<Failure>,
     /// What went from the image store.
@@ -58,11 +61,41 @@ pub fn gc(policy: &Policy, root: Option<&Path>, wishes: Wishes, dry_run: bool) -
             }
         }
     }
+    cells(&home, &trees, &mut swept)?;
     if !dry_run {
         skeletons::sweep(&home).map_err(|e| faults::ours(&e))?;
     }
     swept.store = prune::prune(&settings::depot(root, policy), wishes, dry_run)?;
     Ok(swept)
+}
+
+/// Ends waiting cells that nobody will take: expired, dead, or of another boot, kernel or build.
+fn cells(home: &Home, trees: &Trees, swept: &mut Swept) -> Result<(), Fault> {
+    let epoch = shape::epoch().map_err(|e| faults::ours(&e))?;
+    for cell in cells::all(home) {
+        let run = cell.id.to_string();
+        let alive = runs::read(&cell.dir()).is_some_and(|record| !trees.group(&record.cgroup).processes().is_empty());
+        let kept = alive && !cell.expired() && cell.shape.split('.').next() == Some(epoch.as_str());
+        let done = if kept || swept.dry_run { Ok(!kept) } else { burn(home, trees, &cell) };
+        match done {
+            Ok(true) => swept.removed.push(run),
+            Ok(false) => swept.waiting.extend(kept.then_some(run)),
+            Err(e) => swept.failed.push(Failure { run, why: e.to_string() }),
+        }
+    }
+    if !swept.dry_run {
+        cells::tidy(home);
+    }
+    Ok(())
+}
+
+/// Takes a waiting cell and demolishes it. `Ok(false)`: somebody else has taken it.
+///
+/// # Errors
+/// of the first step that fails; it is among the runs then, with no owner.
+pub(super) fn burn(home: &Home, trees: &Trees, cell: &Waiting) -> OsResult<bool> {
+    let Some(owned) = cells::take(home, cell)? else { return Ok(false) };
+    demolish::stale(home, trees, owned).map(|()| true)
 }
 
 /// Who owns a run. A child that its supervisor was just making when it was killed has a copy of its lease until it executes,
@@ -92,6 +125,12 @@ pub fn in_passing(home: &Home, trees: &Trees) {
             let _ = demolish::stale(home, trees, owned);
         }
         // Looked at afterwards: however slow this host is, each start gets something done.
+        if clock::now_ns() >= deadline {
+            return;
+        }
+    }
+    for cell in cells::all(home).iter().filter(|cell| cell.expired()) {
+        let _ = burn(home, trees, cell);
         if clock::now_ns() >= deadline {
             return;
         }

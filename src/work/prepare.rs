@@ -28,7 +28,7 @@ pub fn root(
     upper: Option<&Path>,
 ) -> Result<Staged, Fault> {
     let os = |e| faults::ours(&e);
-    let mut staged = Staged { rootfs: run.rootfs(), sources: BTreeMap::new(), mounted: Vec::new() };
+    let mut staged = Staged { rootfs: run.rootfs(), sources: BTreeMap::new(), mounted: Vec::new(), shared: None };
     mount::private_namespace().map_err(os)?;
     let binds = shape.mounts.iter().any(|m| matches!(m, PlannedMount::Bind { .. }));
     if binds || shape.writable_root || matches!(shape.root, Root::Image { .. }) {
@@ -55,12 +55,16 @@ pub fn root(
     }
     layers::mount(depot, run, shape, first_id, upper, &mut staged)?;
     if let Root::Skeleton { binds, .. } = &shape.root {
-        let own = staged.rootfs.starts_with(run.path());
+        // All of it goes with the one mount that carries it.
+        if !staged.mounted.contains(&staged.rootfs) {
+            mount::over_itself(&staged.rootfs).map_err(os)?;
+            match staged.rootfs.starts_with(run.path()) {
+                true => staged.mounted.push(staged.rootfs.clone()),
+                false => staged.shared = Some(staged.rootfs.clone()),
+            }
+        }
         for (source, target) in binds {
-            let place = staged.rootfs.join(target.trim_start_matches('/'));
-            mount::show(Path::new(source), &place).map_err(os)?;
-            // What lies over a shared skeleton is in nobody's way, and goes with our namespace.
-            staged.mounted.extend(own.then_some(place));
+            mount::show(Path::new(source), &staged.rootfs.join(target.trim_start_matches('/'))).map_err(os)?;
         }
     }
     for (n, planned) in shape.mounts.iter().enumerate() {

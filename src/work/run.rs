@@ -1,10 +1,11 @@
 //! One job, end to end: plan, create a cell, dispatch, watch, judge, clean up.
 
-use super::cell::{Cell, NoCell, Running, Site};
+use super::cell::{Cell, NoCell, Running, Site, Starting, Waiting};
+use super::claim::{self, Claimed};
 use super::host::{self, Host};
 use super::supervise::{self, Desk, Seen};
 use super::taken::{self, Taken};
-use super::{demolish, faults, feed, gc, intake, order, settings, streams};
+use super::{demolish, faults, feed, gc, intake, order, settings, shape, streams};
 use crate::model::evidence::{Evidence, Fate, Stop};
 use crate::model::fault::Fault;
 use crate::model::image::Image;
@@ -12,7 +13,7 @@ use crate::model::job::{ImageRef, Job};
 use crate::model::limits::Limits;
 use crate::model::names::BundleName;
 use crate::model::outcome::{Cleanup, Outcome, Phases, Provenance, Start, VERSION};
-use crate::model::plan::{Fill, Plan};
+use crate::model::plan::{Fill, Plan, Shape};
 use crate::model::policy::Policy;
 use crate::model::record::{Process, Record, RunState};
 use crate::os::cgroup::Group;
@@ -46,6 +47,8 @@ pub struct Request<'a> {
     pub upper: Option<&'a Path>,
     /// What stands for the image that the job names: layers that are no image yet.
     pub stack: Option<Image>,
+    /// Whether the job must have a cell made for it, though one may be waiting.
+    pub cold: bool,
 }
 
 /// Where streams go as they come.
@@ -84,14 +87,14 @@ impl Answered {
 }
 
 /// What is fixed before the first act.
-struct Planned {
-    plan: Plan,
-    host: Host,
-    home: Home,
+pub(super) struct Planned {
+    pub plan: Plan,
+    pub host: Host,
+    pub home: Home,
     image: String,
-    depot: Depot,
+    pub depot: Depot,
     /// Holds the image in the store until the cell is over.
-    taken: Option<Taken>,
+    pub taken: Option<Taken>,
 }
 
 /// Runs a job and answers it.
@@ -103,13 +106,19 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     let signals =
         signal::catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).at("catch", "signals").map_err(|e| faults::ours(&e))?;
     process::become_subreaper().at("become subreaper", "of the cell").map_err(|e| faults::ours(&e))?;
-    let Request { job, digest, policy, root, runtime, best_effort, stdin, live, upper, stack } = request;
+    let Request { job, digest, policy, root, runtime, best_effort, stdin, live, upper, stack, cold } = request;
     let (id, labels) = (job.id.clone(), job.labels.clone());
     let planned = decide(job, stack, policy, root, runtime, best_effort)?;
     let Planned { plan, host, home, image, depot, taken } = planned;
     gc::in_passing(&home, &host.trees);
 
-    let owned = runs::create(&home).map_err(|e| faults::ours(&e))?;
+    // A writable root's changes are to stay in a place that is this job's alone.
+    let warm = if cold || upper.is_some() { None } else { waiting(&plan, &host, policy, &depot, &home) };
+    let (owned, slot, cell) = match warm {
+        Some(Claimed { owned, slot, cell }) => (owned, Some(slot), Some(cell)),
+        None => (runs::create(&home).map_err(|e| faults::ours(&e))?, None, None),
+    };
+    let start = if cell.is_some() { Start::Warm } else { Start::Cold };
     let cgroup = format!("{}/{}", host.parent, owned.dir.id);
     let group = host.trees.group(&cgroup);
     let mut record = Record {
@@ -119,14 +128,15 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
         supervisor: ourselves(),
         argv0: plan.fill.argv.first().cloned().unwrap_or_default(),
         cgroup: cgroup.clone(),
-        first_id: None,
+        first_id: slot.as_ref().map(|slot| slot.first),
+        floor: None,
     };
     let provenance = provenance(&plan, &host, image, digest);
     let limits = plan.limits.clone();
     let enforced = plan.enforced.iter().map(|(limit, how)| ((*limit).to_owned(), (*how).to_owned())).collect();
     let run_id = owned.dir.id.to_string();
 
-    let mut rest = Rest { home, owned, slot: None, provably_empty: false };
+    let mut rest = Rest { home, owned, slot, provably_empty: false };
     let scene = Scene {
         host: &host,
         policy,
@@ -139,7 +149,7 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
         depot: &depot,
         upper,
     };
-    let told = match scene.act(plan, &mut record, &mut rest) {
+    let told = match scene.act(plan, cell, &mut record, &mut rest) {
         Ok(told) => told,
         Err(fault) => {
             if demolish::groups(&host.trees, &cgroup).is_ok() {
@@ -176,7 +186,7 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
         files: evidence.files,
         usage: evidence.usage,
         phases,
-        start: Start::Cold,
+        start,
         limits,
         enforced,
         cleanup: if buried.is_ok() { Cleanup::Complete } else { Cleanup::Incomplete },
@@ -187,8 +197,17 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     Ok(Answered { outcome, rest })
 }
 
+/// A waiting cell that fits. Where it cannot even be named, a cold one tells why.
+fn waiting(plan: &Plan, host: &Host, policy: &Policy, depot: &Depot, home: &Home) -> Option<Claimed> {
+    let shape = shape::name(&plan.shape, host, policy, depot).ok()?;
+    claim::claim(home, &host.trees, &shape)
+}
+
 /// Everything that is decided before anything is made.
-fn decide(
+///
+/// # Errors
+/// as of [`plan::plan`], and of looking at the host.
+pub(super) fn decide(
     job: Job,
     stack: Option<Image>,
     policy: &Policy,
@@ -229,7 +248,7 @@ pub(super) fn bundle_name(job: &Job) -> Result<BundleName, Fault> {
     }
 }
 
-fn ourselves() -> Process {
+pub(super) fn ourselves() -> Process {
     let pid = std::process::id() as i32;
     Process { pid, start_ticks: process::start_ticks(Path::new("/proc"), pid).unwrap_or(0) }
 }
@@ -261,6 +280,20 @@ struct Scene<'s, 'a> {
     upper: Option<&'a Path>,
 }
 
+/// A cell on its way to its job.
+enum Begun {
+    Cold(Cell<Starting>),
+    Warm(Cell<Waiting>),
+}
+
+/// Leases a range of host ids for the run: its number into the record first, then the mark, so that a crash leaves a clean
+/// slot or one that gc finds.
+fn take_ids(policy: &Policy, record: &mut Record, rest: &mut Rest) -> Result<(), Fault> {
+    let slot = ids::lease(&rest.home, policy.ids, &rest.owned.dir, record).map_err(|e| faults::ours(&e))?;
+    rest.slot = Some(slot.ok_or_else(no_ids)?);
+    Ok(())
+}
+
 struct Told {
     evidence: Evidence,
     phases: Phases,
@@ -269,36 +302,30 @@ struct Told {
 }
 
 impl<'a> Scene<'_, 'a> {
-    fn act(&self, plan: Plan, record: &mut Record, rest: &mut Rest) -> Result<Told, Fault> {
+    fn act(&self, plan: Plan, warm: Option<Cell<Waiting>>, record: &mut Record, rest: &mut Rest) -> Result<Told, Fault> {
         let os = |e| faults::ours(&e);
-        let slot = ids::take(&rest.home, self.policy.ids).map_err(os)?.ok_or_else(no_ids)?;
-        let first_id = slot.first;
-        record.first_id = Some(first_id);
-        runs::write(&rest.owned.dir, record).map_err(os)?;
-        slot.mark(&record.run).map_err(os)?;
-        rest.slot = Some(slot);
-        let primer = prime::start(self.host.trees.group(&demolish::primer(self.cgroup))).map_err(os)?;
         let deadline = clock::now_ns().saturating_add(self.policy.setup_timeout.nanos());
-        let site = Site {
-            home: &rest.home,
-            run: &rest.owned.dir,
-            group: self.group.clone(),
-            cgroup: self.cgroup,
-            runtime: &self.host.runtime,
-            first_id,
-            depot: self.depot,
-            upper: self.upper,
-        };
-        let asked = clock::now_ns();
         let Plan { shape, fill, limits, cgroup, .. } = plan;
-        let cell = Cell::start(site, &shape)?;
+        let (begun, primer, asked) = match warm {
+            Some(cell) => (Begun::Warm(cell), None, clock::now_ns()),
+            None => {
+                take_ids(self.policy, record, rest)?;
+                let primer = prime::start(self.host.trees.group(&demolish::primer(self.cgroup))).map_err(os)?;
+                let asked = clock::now_ns();
+                (Begun::Cold(self.begin(&shape, record, rest)?), Some(primer), asked)
+            }
+        };
         // While the runtime is at work: everything of the job that needs no cell.
+        let first_id = record.first_id.unwrap_or_default();
         let owner = (first_id + shape.user.uid, first_id + shape.user.gid);
         let (order, stdio, desk) = self.lay_out(fill, &limits, owner)?;
-        let cell = match cell.ready(self.signals, deadline) {
-            Ok(cell) => cell,
-            Err(NoCell::Fault(fault)) => return Err(fault),
-            Err(NoCell::Cancelled) => return Ok(self.never_ran(Stop::Cancelled)),
+        let cell = match begun {
+            Begun::Warm(cell) => cell,
+            Begun::Cold(cell) => match cell.ready(self.signals, deadline) {
+                Ok(cell) => cell,
+                Err(NoCell::Fault(fault)) => return Err(fault),
+                Err(NoCell::Cancelled) => return Ok(self.never_ran(Stop::Cancelled)),
+            },
         };
         record.state = RunState::Running;
         runs::write(&rest.owned.dir, record).map_err(os)?;
@@ -309,6 +336,22 @@ impl<'a> Scene<'_, 'a> {
         let cores = limits.cpus.map_or(probe::cpus(), |c| c.ceil() as u32);
         let seen = supervise::watch(&mut cell, desk, self.signals, &limits, cores, deadline);
         Ok(self.conclude(cell, seen, confined, asked))
+    }
+
+    /// Has the runtime start a cell of this run's own.
+    fn begin(&self, shape: &Shape, record: &Record, rest: &Rest) -> Result<Cell<Starting>, Fault> {
+        let site = Site {
+            home: &rest.home,
+            run: &rest.owned.dir,
+            group: self.group.clone(),
+            cgroup: self.cgroup,
+            runtime: &self.host.runtime,
+            first_id: record.first_id.unwrap_or_default(),
+            depot: self.depot,
+            upper: self.upper,
+            wait: None,
+        };
+        Cell::start(site, shape)
     }
 
     /// The order, the program's three streams, and our ends of them.
@@ -377,7 +420,7 @@ impl<'a> Scene<'_, 'a> {
     }
 }
 
-fn no_ids() -> Fault {
+pub(super) fn no_ids() -> Fault {
     Fault::host("ids:exhausted", "every id range of the policy is in use or in quarantine")
         .at("ids")
         .hint("run fewer jobs at once, free quarantined ranges with: runcell gc; or widen ids in the policy")

@@ -13,6 +13,9 @@ pub struct Staged {
     /// By the source that the job named.
     pub sources: BTreeMap<String, String>,
     pub(super) mounted: Vec<PathBuf>,
+    /// A skeleton that others have too, mounted over itself with the host's parts below. In nobody's way: for one run it goes
+    /// with our namespace.
+    pub(super) shared: Option<PathBuf>,
 }
 
 impl Drop for Staged {
@@ -29,5 +32,14 @@ impl Staged {
     /// of umount.
     pub fn detach(&mut self) -> OsResult<()> {
         self.mounted.drain(..).rev().try_for_each(|target| mount::detach(&target))
+    }
+
+    /// The same with what need not go for one run alone, for those who make many cells.
+    ///
+    /// # Errors
+    /// of umount.
+    pub fn detach_all(&mut self) -> OsResult<()> {
+        self.detach()?;
+        self.shared.take().map_or(Ok(()), |skeleton| mount::detach(&skeleton))
     }
 }

@@ -9,6 +9,7 @@ pub(crate) fn of(root: &Path, runs: &BTreeSet<String>) -> Vec<String> {
     let named = |text: &str| runs.iter().any(|run| text.contains(run.as_str()));
     let mut left = Vec::new();
     left.extend(names(&root.join("runs")).into_iter().map(|n| format!("run directory {n}")));
+    left.extend(cells(root).into_iter().map(|n| format!("waiting cell {n}")));
     left.extend(names(&root.join("runtime")).into_iter().map(|n| format!("runtime state {n}")));
     for slot in names(&root.join("ids")) {
         let owner = fs::read_to_string(root.join("ids").join(&slot)).unwrap_or_default();
@@ -24,6 +25,13 @@ pub(crate) fn of(root: &Path, runs: &BTreeSet<String>) -> Vec<String> {
         }
     }
     left
+}
+
+/// Cells that wait, by run.
+pub(crate) fn cells(root: &Path) -> Vec<String> {
+    let shapes = names(&root.join("cells"));
+    let all = shapes.iter().flat_map(|shape| names(&root.join("cells").join(shape)));
+    all.filter_map(|name| name.split_once('-').map(|(run, _)| run.to_owned())).collect()
 }
 
 fn names(dir: &Path) -> Vec<String> {

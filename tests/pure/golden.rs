@@ -82,7 +82,7 @@ fn configurations(case: &Case) -> [(&'static str, Value); 2] {
         sandbox: (!files.is_empty()).then_some("/bundle/sandbox"),
         ..place.clone()
     };
-    let cell = spec::cell(&case.plan.shape, &place).expect("the baseline is usable");
+    let cell = spec::cell(&case.plan.shape, &place, None).expect("the baseline is usable");
     let bundle = spec::standalone(&case.plan, &alone, &facts(Layout::V2).devices).expect("the baseline is usable");
     let value = |spec| serde_json::to_value(spec).expect("a specification is JSON");
     [("cell", value(&cell)), ("bundle", value(&bundle))]

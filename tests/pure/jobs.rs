@@ -218,7 +218,7 @@ fn a_job_is_planned_or_refused_by_its_path() {
                     made.set(made.get() + 1);
                     prop_assert!(plan.limits.memory.0 <= 1 << 30 && !plan.fill.argv.is_empty());
                     let devices = facts(layout).devices;
-                    let cell = spec::cell(&plan.shape, &place).expect("the baseline is usable");
+                    let cell = spec::cell(&plan.shape, &place, None).expect("the baseline is usable");
                     let alone = spec::standalone(&plan, &place, &devices).expect("the baseline is usable");
                     for spec in [cell, alone] {
                         let config = serde_json::to_value(spec).expect("JSON");

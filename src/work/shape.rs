@@ -1,0 +1,57 @@
+//! The name of a shape: all that is fixed when a cell is made, as one word. Cells of one name take each other's jobs.
+
+use super::host::Host;
+use crate::model::plan::{ImageRoot, PlannedMount, Root, Shape};
+use crate::model::policy::Policy;
+use crate::os::error::OsResult;
+use crate::os::{files, probe};
+use crate::store::depot::Depot;
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+
+/// What no cell outlasts: this boot of this kernel, and this build of runcell.
+///
+/// # Errors
+/// of reading what they are.
+pub fn epoch() -> OsResult<String> {
+    let boot = files::text(Path::new("/proc/sys/kernel/random/boot_id"))?;
+    Ok(short(&[probe::kernel(), boot, files::build(Path::new("/proc/self/exe"))?]))
+}
+
+/// `<epoch>.<everything else>`, so that cells of another epoch are told from ours without knowing their jobs.
+///
+/// Where a path is bound, what lies there now counts, as a cell goes on showing what lay there when it was made: ldconfig
+/// and package managers rename new files into place.
+///
+/// # Errors
+/// of looking at the runtime, or at a path that is to be bound.
+pub fn name(shape: &Shape, host: &Host, policy: &Policy, depot: &Depot) -> OsResult<String> {
+    let mut parts = vec![format!("{shape:?}"), format!("{policy:?}"), host.parent.clone()];
+    parts.push(format!("{} {:?}", files::build(&host.runtime.binary)?, host.runtime));
+    for path in bound(shape, depot) {
+        parts.push(files::identity(&path)?);
+    }
+    Ok(format!("{}.{}", epoch()?, short(&parts)))
+}
+
+fn bound(shape: &Shape, depot: &Depot) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = match &shape.root {
+        Root::Skeleton { binds, .. } => binds.iter().map(|(source, _)| source.into()).collect(),
+        Root::Image { image: ImageRoot::Directory(directory), .. } => vec![directory.as_path().to_owned()],
+        Root::Image { image: ImageRoot::Layers(layers), .. } => layers.iter().map(|layer| depot.tree(layer)).collect(),
+    };
+    paths.extend(shape.mounts.iter().filter_map(|mount| match mount {
+        PlannedMount::Bind { source, .. } => Some(source.as_path().to_owned()),
+        PlannedMount::Tmpfs { .. } => None,
+    }));
+    paths
+}
+
+fn short(parts: &[String]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().iter().take(16).map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,198 @@
+//! Cells made ahead of their jobs. Whoever makes them ends; they wait in the state directory until a job of their shape
+//! claims one (`work/claim.rs`), or their time is up: init ends by itself then, and what is left goes with the next start or gc.
+
+use super::cell::{Cell, NoCell, Site};
+use super::run::{self, Planned};
+use super::{demolish, faults, gc, host, settings, shape};
+use crate::model::fault::Fault;
+use crate::model::job::{Job, Text};
+use crate::model::policy::Policy;
+use crate::model::record::{Record, RunState};
+use crate::os::error::At;
+use crate::os::lease::Lease;
+use crate::os::signal::{self, Signals};
+use crate::os::{clock, counters, prime, watch};
+use crate::store::cells::{self, Waiting};
+use crate::store::home::Home;
+use crate::store::ids;
+use crate::store::runs;
+use nix::sys::signal::Signal;
+use serde::Serialize;
+use std::path::Path;
+
+/// What is to wait.
+pub struct Request<'a> {
+    /// Of the job only its shape counts: neither program, environment, files nor limits, other than the sizes of its tmpfs.
+    pub job: Job,
+    pub policy: &'a Policy,
+    pub root: Option<&'a Path>,
+    pub runtime: Option<&'a str>,
+    pub best_effort: bool,
+    /// How many cells of this shape are to wait in the end, those that do already included.
+    pub count: usize,
+    /// How long each waits, in seconds.
+    pub ttl: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Warmed {
+    pub shape: String,
+    /// How many were made now.
+    pub made: usize,
+    /// How many wait.
+    pub waiting: usize,
+}
+
+/// A waiting cell.
+#[derive(Debug, Serialize)]
+pub struct Listed {
+    pub run: String,
+    pub shape: String,
+    pub expires_in_s: u64,
+    /// What it is charged with now; null where the host cannot tell.
+    pub memory_bytes: Option<u64>,
+    /// Its processes; 0 for one that has died, which gc removes.
+    pub processes: usize,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub struct Drained {
+    pub removed: Vec<String>,
+    /// Cells that resisted, and why.
+    pub failed: Vec<gc::Failure>,
+}
+
+/// Makes cells until so many wait.
+///
+/// # Errors
+/// as of a run; those that were made before stay.
+pub fn warm(request: Request<'_>) -> Result<Warmed, Fault> {
+    let os = |e| faults::ours(&e);
+    let signals = signal::catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).at("catch", "signals").map_err(os)?;
+    let Request { mut job, policy, root, runtime, best_effort, count, ttl } = request;
+    if job.argv.is_none() {
+        let any = Text::try_from("true".to_owned()).map_err(|why| Fault::ours("internal", why))?;
+        job.argv = Some(vec![any]);
+    }
+    let planned = run::decide(job, None, policy, root, runtime, best_effort)?;
+    let Planned { host, home, .. } = &planned;
+    gc::in_passing(home, &host.trees);
+    let name = shape::name(&planned.plan.shape, host, policy, &planned.depot).map_err(os)?;
+    let _alone = alone(home, &name, policy)?;
+    let waiting = || cells::of(home, &name).into_iter().filter(|cell| !cell.expired()).count();
+    let mut made = 0;
+    while waiting() < count {
+        one(&planned, policy, &signals, &name, ttl)?;
+        made += 1;
+    }
+    let waiting = waiting();
+    Ok(Warmed { shape: name, made, waiting })
+}
+
+/// One maker at a time, so that many who top up the same shape do not make more than each of them wants.
+fn alone(home: &Home, shape: &str, policy: &Policy) -> Result<Lease, Fault> {
+    let deadline = clock::now_ns().saturating_add(policy.setup_timeout.nanos());
+    loop {
+        if let Some(lease) = cells::alone(home, shape).map_err(|e| faults::ours(&e))? {
+            return Ok(lease);
+        }
+        if clock::now_ns() >= deadline {
+            return Err(Fault::ours("warm:busy", "somebody else makes cells of this shape all the time").hint("try again later"));
+        }
+        let _ = watch::any::<()>(&[], Some(clock::now_ns() + 10_000_000));
+    }
+}
+
+fn one(planned: &Planned, policy: &Policy, signals: &Signals, shape: &str, ttl: u64) -> Result<(), Fault> {
+    let os = |e| faults::ours(&e);
+    let Planned { plan, host, home, depot, .. } = planned;
+    let expires = (clock::wall_millis() / 1000).saturating_add(ttl);
+    let owned = runs::create(home).map_err(os)?;
+    let cgroup = format!("{}/{}", host.parent, owned.dir.id);
+    let mut record = Record {
+        run: owned.dir.id.clone(),
+        id: None,
+        state: RunState::Preparing,
+        supervisor: run::ourselves(),
+        argv0: String::new(),
+        cgroup: cgroup.clone(),
+        first_id: None,
+        floor: None,
+    };
+    let mut slot = None;
+    let made = (|| {
+        slot = ids::lease(home, policy.ids, &owned.dir, &mut record)?;
+        let Some(slot) = &slot else { return Err(run::no_ids().into()) };
+        let _primer = prime::start(host.trees.group(&demolish::primer(&cgroup)))?;
+        let deadline = clock::now_ns().saturating_add(policy.setup_timeout.nanos());
+        let site = Site {
+            home,
+            run: &owned.dir,
+            group: host.trees.group(&cgroup),
+            cgroup: &cgroup,
+            runtime: &host.runtime,
+            first_id: slot.first,
+            depot,
+            upper: None,
+            wait: Some(ttl),
+        };
+        record.floor = Cell::start(site, &plan.shape)?.park(signals, deadline)?;
+        record.state = RunState::Waiting;
+        runs::write(&owned.dir, &record)?;
+        Ok(())
+    })();
+    match made {
+        // The range stays marked for it, with nobody holding it.
+        Ok(()) => cells::put(home, owned, shape, expires).map_err(os),
+        Err(fault) => {
+            if demolish::groups(&host.trees, &cgroup).is_ok() {
+                let _ = demolish::clear(home, owned, slot);
+            }
+            Err(match fault {
+                NoCell::Fault(fault) => fault,
+                NoCell::Cancelled => Fault::ours("warm:cancelled", "stopped by a signal"),
+            })
+        }
+    }
+}
+
+/// The cells that wait, by shape and age.
+///
+/// # Errors
+/// exit 3 or 4 where state or groups cannot be read.
+pub fn list(policy: &Policy, root: Option<&Path>) -> Result<Vec<Listed>, Fault> {
+    let home = settings::home(root, policy)?;
+    let trees = host::trees()?;
+    let now = clock::wall_millis() / 1000;
+    let look = |cell: Waiting| {
+        let group = trees.group(&runs::read(&cell.dir())?.cgroup);
+        Some(Listed {
+            run: cell.id.to_string(),
+            expires_in_s: cell.expires.saturating_sub(now),
+            memory_bytes: counters::memory(&group),
+            processes: group.processes().len(),
+            shape: cell.shape,
+        })
+    };
+    Ok(cells::all(&home).into_iter().filter_map(look).collect())
+}
+
+/// Ends every cell that waits.
+///
+/// # Errors
+/// exit 3 or 4 where state or groups cannot be read; a cell that resists is reported, not an error.
+pub fn drain(policy: &Policy, root: Option<&Path>) -> Result<Drained, Fault> {
+    let home = settings::home(root, policy)?;
+    let trees = host::trees()?;
+    let mut drained = Drained::default();
+    for cell in cells::all(&home) {
+        let run = cell.id.to_string();
+        match gc::burn(&home, &trees, &cell) {
+            Ok(true) => drained.removed.push(run),
+            Ok(false) => {} // a job has just taken it
+            Err(e) => drained.failed.push(gc::Failure { run, why: e.to_string() }),
+        }
+    }
+    cells::tidy(&home);
+    Ok(drained)
+}
