@@ -11,7 +11,6 @@ use crate::work::prune::Wishes;
 use crate::work::run::Live;
 use crate::work::stage::Workshop;
 use crate::work::{build, gc, image, import, settings, source, verify};
-
 use serde_json::json;
 use std::os::fd::AsFd;
 use std::path::Path;

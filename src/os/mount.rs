@@ -63,12 +63,15 @@ fn with_files_of<T>(id: u32, act: impl FnOnce() -> T) -> OsResult<T> {
     use caps::CapSet;
     use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
     let ours = caps::read(None, CapSet::Effective).map_err(io::Error::other).at("read", "our capabilities")?;
+    // The kernel forgets what is to come with our parent's death where these ids change (commit_creds; measured).
+    let death = nix::sys::prctl::get_pdeathsig().ok().flatten();
     let (uid, gid) = (setfsuid(Uid::from_raw(id)), setfsgid(Gid::from_raw(id)));
     // Leaving uid 0 takes those away that concern files (capabilities(7), "Effect of user ID changes").
     let raised = caps::set(None, CapSet::Effective, &ours).map_err(io::Error::other).at("raise", "our capabilities");
     let done = raised.map(|()| act());
     setfsuid(uid);
     setfsgid(gid);
+    nix::sys::prctl::set_pdeathsig(death).map_err(io::Error::from).at("restore", "what our parent's death means")?;
     done
 }
 

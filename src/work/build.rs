@@ -2,16 +2,18 @@
 
 use super::recipes::{self, Given};
 use super::stage::{self, Became, Workshop};
-use super::{bases, commit, faults, image, taken};
+use super::unpack::Source;
+use super::{bases, commit, faults, image, import, taken};
 use crate::model::base::Base;
 use crate::model::fault::Fault;
 use crate::model::image::{Defaults, Image, Layer};
 use crate::model::job::ImageRef;
 use crate::model::outcome::Outcome;
+use crate::model::paths::HostPath;
 use crate::model::recipe::{From, Origin};
-use crate::model::reference::{Digest, ImageName};
+use crate::model::reference::{Digest, DigestPrefix, ImageName};
+use crate::os::clock;
 use crate::os::error::OsError;
-use crate::os::{clock, space};
 use crate::rules::{configuration, stages as keys};
 use crate::store::bench::Bench;
 use crate::store::{images, names, stages};
@@ -160,16 +162,7 @@ fn own_name(given: &Given) -> Result<ImageName, Fault> {
 }
 
 fn room(shop: &Workshop<'_>) -> Result<(), Fault> {
-    let free = space::free(space::existing(shop.depot.root())).map_err(|e| faults::ours(&e))?;
-    let keep = shop.policy.import.keep_free.0;
-    match free.bytes >= keep {
-        true => Ok(()),
-        false => {
-            Err(Fault::host("store:full", format!("{} bytes are free where images live, and {keep} must stay so", free.bytes))
-                .at("store")
-                .hint("runcell gc --unused-for 7d; or another place: store in the policy; import.keep_free there says how much"))
-        }
-    }
+    import::room(shop.depot, shop.policy.import)
 }
 
 fn within(layers: &[Layer], shop: &Workshop<'_>) -> Result<(), Fault> {
@@ -196,11 +189,32 @@ fn ground(shop: &Workshop<'_>, given: &Given, tell: &mut dyn FnMut(&News<'_>)) -
     match given.origin() {
         Origin::Image(From::Name(name)) => image_ground(shop, &ImageRef::Named(name)),
         Origin::Image(From::Digest(digest)) => image_ground(shop, &ImageRef::Digest(digest)),
-        Origin::Image(From::Directory(dir)) => Err(Fault::caller("build:from", format!("{dir} is a directory"))
-            .at("from")
-            .hint(format!("bring it in first: runcell image import {dir} --name NAME"))),
+        Origin::Image(From::Directory(dir)) => directory_ground(shop, &dir),
         Origin::Base(base) => base_ground(shop, &base, tell),
     }
+}
+
+/// A directory has no digest until it has been read: it comes in as an image, whose layer the store keeps once.
+fn directory_ground(shop: &Workshop<'_>, dir: &HostPath) -> Result<Ground, Fault> {
+    let allowed = shop.policy.images.iter().any(|root| dir.is_within(root));
+    if !allowed {
+        return Err(Fault::host("policy:refused", format!("the policy lets no image lie at {dir}"))
+            .at("from")
+            .hint("images in the policy names the directories below which they may"));
+    }
+    let imported = import::import(import::Request {
+        depot: shop.depot,
+        bounds: shop.policy.import,
+        source: Source::Directory(dir.as_path()),
+        name: None,
+        platform: None,
+        pick: None,
+        labels: BTreeMap::new(),
+        progress: &mut |_| {},
+    })
+    .map_err(|fault| fault.at("from"))?;
+    let prefix = DigestPrefix::try_from(imported.digest.as_str().to_owned()).map_err(|why| Fault::ours("internal", why))?;
+    image_ground(shop, &ImageRef::Digest(prefix))
 }
 
 fn image_ground(shop: &Workshop<'_>, reference: &ImageRef) -> Result<Ground, Fault> {
