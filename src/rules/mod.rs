@@ -13,6 +13,7 @@ pub mod kernel_needs;
 pub mod limits;
 pub mod merge;
 pub mod plan;
+pub mod quoting;
 pub mod rootfs;
 pub mod runtime_needs;
 pub mod bpf;
