@@ -211,7 +211,9 @@ impl Reader<'_> {
                 }
                 Some(b'(') => self.list_of_words()?,
                 Some(b'|' | b'&' | b';' | b'<' | b'>') => self.at += 1,
-                Some(_) => drop(self.word()?),
+                Some(_) => {
+                    self.word()?;
+                }
             }
         }
     }

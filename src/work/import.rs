@@ -15,7 +15,7 @@ use crate::model::reference::{Digest, ImageName};
 use crate::os::error::At;
 use crate::os::process::{End, Process};
 use crate::os::{clock, confine, files, mount, space, sys};
-use crate::rules::accounts;
+use crate::rules::{accounts, configuration};
 use crate::store::bench::Bench;
 use crate::store::depot::Depot;
 use crate::store::layers::{self, Fresh};
@@ -248,10 +248,11 @@ impl Arrival<'_, '_> {
         let user = configured.user.as_deref().filter(|user| !user.is_empty()).map(|user| self.user(user)).transpose()?;
         let cwd = configured.cwd.clone().filter(|cwd| !cwd.is_empty()).map(GuestPath::try_from).transpose();
         let cwd = cwd.map_err(|why| unusable("WorkingDir", why))?;
+        let everytime = configuration::everytime(&configured.labels).map_err(|why| unusable("Labels", why))?;
         let image = Image {
             digest: digest.clone(),
             layers: self.layers,
-            defaults: Defaults { argv: configured.argv, env: configured.env, cwd, user, everytime: Vec::new() },
+            defaults: Defaults { argv: configured.argv, env: configured.env, cwd, user, everytime },
             platform: configured.platform,
             since_ms: clock::wall_millis(),
             labels: configured.labels.into_iter().chain(self.request.labels).collect(),

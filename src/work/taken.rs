@@ -19,7 +19,7 @@ pub struct Taken {
 
 #[derive(Debug)]
 enum Grip {
-    Held(Held),
+    Held(Box<Held>),
     /// Layers that are no image yet; whoever stacks them shares the store, so that they stay.
     Stack(Box<Image>),
 }
@@ -33,7 +33,7 @@ pub fn take(depot: &Depot, reference: Option<&ImageRef>) -> Result<Option<Taken>
     let digest = find(depot, reference)?;
     let held = images::hold(depot, &digest).map_err(|e| faults::ours(&e))?.ok_or_else(|| missing(reference))?;
     let merged = merged(depot, &held.image);
-    Ok(Some(Taken { held: Grip::Held(held), merged }))
+    Ok(Some(Taken { held: Grip::Held(Box::new(held)), merged }))
 }
 
 /// Takes layers that are no image yet. The store must be shared as long as this lives.
