@@ -185,7 +185,7 @@ impl Layout {
                 (
                     bytes,
                     digest,
-                    files.map(|file| Ok((file.clone(), self.files.open(file)?.size(), None))).collect::<Result<_, _>>()?,
+                    files.map(|file| Ok((file.clone(), self.files.open(file)?.size(), None))).collect::<Result<_, Fault>>()?,
                 )
             }
         };
