@@ -5,6 +5,7 @@ use crate::model::facts::ImageFacts;
 use crate::model::fault::Fault;
 use crate::model::image::Image;
 use crate::model::job::{ImageRef, Job};
+use crate::model::reference::Digest;
 use crate::rules::rootfs;
 use crate::store::depot::Depot;
 use crate::store::images::{self, Found, Held};
@@ -50,7 +51,7 @@ fn merged(depot: &Depot, image: &Image) -> Merged {
 ///
 /// # Errors
 /// exit 2 where there is none, or more than one.
-pub fn find(depot: &Depot, reference: &ImageRef) -> Result<crate::model::reference::Digest, Fault> {
+pub fn find(depot: &Depot, reference: &ImageRef) -> Result<Digest, Fault> {
     match images::find(depot, reference).map_err(|e| faults::ours(&e))? {
         Found::One(digest) => Ok(digest),
         Found::None => Err(missing(reference)),
@@ -82,8 +83,16 @@ impl Taken {
     /// What a plan has to know.
     pub fn facts(&self, job: &Job) -> ImageFacts {
         let looked = rootfs::interesting(&job.mounts).into_iter();
+        let mut layers: Vec<Digest> = Vec::new();
+        for layer in self.image().layers.iter().rev() {
+            // Images may have one layer twice, mostly an empty one. All that the lower of the two could show or hide, the upper
+            // shows or hides again; and overlayfs takes a directory only once.
+            if !layers.contains(&layer.diff_id) {
+                layers.push(layer.diff_id.clone());
+            }
+        }
         ImageFacts {
-            layers: self.image().layers.iter().rev().map(|layer| layer.diff_id.clone()).collect(),
+            layers,
             entries: looked.filter_map(|path| Some((path.clone(), self.merged.kind(&path)?))).collect(),
         }
     }

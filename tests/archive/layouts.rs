@@ -202,8 +202,8 @@ fn refused(result: Result<impl Sized, Fault>, code: &str, says: &str) {
 fn blobs_that_differ_are_refused() {
     let mut files = Files::default();
     let manifest = three_layers(&mut files);
-    let contents = only(&open(&files.clone().index(&[manifest.clone()])).unwrap()).unwrap();
-    let files = files.index(&[manifest.clone()]);
+    let contents = only(&open(&files.clone().index(std::slice::from_ref(&manifest))).unwrap()).unwrap();
+    let files = files.index(&[manifest]);
     for (n, source) in contents.layers.iter().enumerate() {
         let name = source.digest.as_ref().unwrap().hex();
         let flip = |bytes: &mut Vec<u8>| {

@@ -5,5 +5,6 @@
 mod corpus;
 mod layouts;
 mod make;
+mod model;
 mod room;
 mod round;
