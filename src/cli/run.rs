@@ -3,6 +3,7 @@
 use super::words::{Common, RunArgs};
 use super::{jobs, report};
 use crate::model::fault::Fault;
+use crate::work::refill::{self, Refill};
 use crate::work::run::{self, Answered, Live, Request};
 use crate::work::settings;
 use std::os::fd::AsFd;
@@ -10,7 +11,8 @@ use std::process::ExitCode;
 
 pub(super) fn run(common: &Common, args: RunArgs) -> ExitCode {
     let json = args.json || args.job.is_some();
-    match answer(common, &args, json) {
+    let mut refill = None;
+    match answer(common, &args, json, &mut refill) {
         Err(fault) if json => report::fault(&fault, true),
         Err(fault) => {
             report::fault(&fault, false);
@@ -27,8 +29,12 @@ pub(super) fn run(common: &Common, args: RunArgs) -> ExitCode {
     }
 }
 
-fn answer(common: &Common, args: &RunArgs, json: bool) -> Result<Answered, Fault> {
+/// `refill` is to be kept until everything is over.
+fn answer(common: &Common, args: &RunArgs, json: bool, refill: &mut Option<Refill>) -> Result<Answered, Fault> {
     let given = jobs::read(args.job.as_deref(), &args.flags)?;
+    if let Some(count) = args.refill {
+        *refill = Some(refill::prepare(&given.job, &common.words(), args.best_effort, count)?);
+    }
     let policy = settings::policy(common.policy.as_deref())?;
     let stdin = std::io::stdin();
     let (stdout, stderr) = report::streams();

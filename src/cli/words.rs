@@ -28,6 +28,17 @@ pub(super) struct Common {
 }
 
 impl Common {
+    /// The same words again, for another runcell.
+    pub(super) fn words(&self) -> Vec<String> {
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or(path.clone()).to_string_lossy().into_owned();
+        let named = [
+            ("--policy", self.policy.as_ref().map(absolute)),
+            ("--root", self.root.as_ref().map(absolute)),
+            ("--runtime", self.runtime.clone()),
+        ];
+        named.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value?])).flatten().collect()
+    }
+
     /// Flags win over the environment.
     pub(super) fn with_environment(mut self) -> Self {
         let named = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
@@ -169,6 +180,9 @@ pub(super) struct RunArgs {
     /// Take no waiting cell, though there may be one
     #[arg(long)]
     pub cold: bool,
+    /// When all is done, have so many cells of this shape wait for the next jobs
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
+    pub refill: Option<usize>,
     #[command(flatten)]
     pub flags: super::flags::JobFlags,
 }

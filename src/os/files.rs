@@ -67,12 +67,16 @@ pub fn open_regular(path: &Path) -> OsResult<File> {
     }
 }
 
+/// Room for what kernel files and records usually hold: std begins with 32 bytes where a file says that it has none, and
+/// a start reads some 40 of them.
+const USUAL: usize = 4096;
+
 /// The beginning of a small file, at most `most` bytes.
 ///
 /// # Errors
 /// of open and read.
 pub fn read_some(path: &Path, most: u64) -> OsResult<Vec<u8>> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(USUAL);
     File::open(path).and_then(|f| f.take(most).read_to_end(&mut bytes)).at("read", path)?;
     Ok(bytes)
 }
@@ -82,7 +86,9 @@ pub fn read_some(path: &Path, most: u64) -> OsResult<Vec<u8>> {
 /// # Errors
 /// of open and read.
 pub fn text(path: &Path) -> OsResult<String> {
-    std::fs::read_to_string(path).map(|s| s.trim_end().to_owned()).at("read", path)
+    let mut text = String::with_capacity(USUAL);
+    File::open(path).and_then(|f| f.take(u64::MAX).read_to_string(&mut text)).at("read", path)?;
+    Ok(text.trim_end().to_owned())
 }
 
 /// Writes one value into a kernel file in one write(2), as such files want it.

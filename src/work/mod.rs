@@ -18,6 +18,7 @@ pub mod claim;
 pub mod supervise;
 pub mod run;
 pub mod warm;
+pub mod refill;
 pub mod bundle;
 pub mod list;
 pub mod kill;

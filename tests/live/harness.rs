@@ -22,6 +22,8 @@ pub(crate) struct Host {
     base: tempfile::TempDir,
     number: u32,
     count: RefCell<u32>,
+    /// Whether a cell is made to wait for each job.
+    warm: bool,
     /// Every run that there has ever been here.
     pub runs: RefCell<BTreeSet<String>>,
 }
@@ -37,13 +39,13 @@ pub(crate) fn live(test: impl FnOnce(&Host)) {
     if let Gate::Skip(why) = gate::ours() {
         return gate::say(&format!("SKIPPED {name}: {why}"));
     }
-    let host = Host::new();
+    let asked = std::env::var_os("RUNCELL_TEST_START").is_some_and(|start| start == "warm");
+    let mut host = Host::new();
+    // Those that are about waiting cells have them when they want them.
+    host.warm = asked && !name.starts_with("warm::");
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(&host))) {
         let _ = host.words(&["gc"]); // its failure is told already; the machine is to be clean all the same
         resume_unwind(panic);
-    }
-    if std::env::var_os("RUNCELL_TEST_START").is_some() {
-        let _ = host.words(&["warm", "--drain"]);
     }
     host.is_clean();
 }
@@ -100,7 +102,7 @@ impl Host {
         std::fs::set_permissions(base.path(), PermissionsExt::from_mode(0o755)).expect("chmod of our own directory");
         // Two suites at a time have ids of their own as well, as far as process ids tell them apart.
         let number = (HOSTS.fetch_add(1, Ordering::Relaxed) + std::process::id() % 6 * 128) % 768;
-        let host = Self { base, number, count: RefCell::default(), runs: RefCell::default() };
+        let host = Self { base, number, warm: false, count: RefCell::default(), runs: RefCell::default() };
         std::fs::create_dir(host.dir("work")).expect("a fresh directory");
         host.policy("");
         host
@@ -156,10 +158,9 @@ impl Host {
     pub(crate) fn job(&self, job: &Value) -> Started<'_> {
         let file = self.dir(&format!("job-{}.json", self.count.borrow()));
         std::fs::write(&file, job.to_string()).expect("a file of ours");
-        if std::env::var_os("RUNCELL_TEST_START").is_some_and(|start| start == "warm") {
+        if self.warm {
             // A job that cannot be run says so itself.
             let _ = self.words(&["warm", "--job", file.to_str().expect("a path of ours")]);
-            self.note_runs();
         }
         self.start(self.runcell(&["run", "--job", file.to_str().expect("a path of ours")]))
     }
@@ -215,6 +216,9 @@ impl Host {
     #[track_caller]
     pub(crate) fn is_clean(&self) {
         self.note_runs();
+        if self.warm {
+            let _ = self.words(&["warm", "--drain"]);
+        }
         let left = leftovers::of(&self.root(), &self.runs.borrow());
         assert!(left.is_empty(), "left behind:\n{}", left.join("\n"));
     }

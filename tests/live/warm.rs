@@ -201,6 +201,25 @@ fn who_makes_or_takes_cells_may_be_killed_at_any_moment() {
 }
 
 #[test]
+fn a_shape_is_topped_up_once_a_job_is_over() {
+    live(|host| {
+        let began = |start: &str, words: &[&str]| {
+            let (code, out, err) = host.words(words);
+            assert!(code == 0 && err.is_empty() && out.contains(&format!("\"start\":\"{start}\"")), "{out}{err}");
+        };
+        began("cold", &["run", "--json", "--refill=2", "-e", "X=1", "--", "sh", "-c", "exit 0"]);
+        until("two wait", || waiting(host).len() == 2);
+        host.note_runs();
+        began("warm", &["run", "--json", "--refill", "--", "true"]);
+        // One is left, which is what was asked for; whoever looked for that has ended.
+        let root = host.root().to_string_lossy().into_owned();
+        until("nobody makes any", || leftovers::processes().iter().all(|(_, _, line)| !line.contains(&root)));
+        assert_eq!(waiting(host).len(), 1);
+        drain(host);
+    });
+}
+
+#[test]
 fn words_that_make_no_sense_are_refused() {
     live(|host| {
         for words in [["warm", "--count", "0"], ["warm", "--ttl", "0"], ["warm", "--ttl", "8d"], ["warm", "--ttl", "soon"]] {
