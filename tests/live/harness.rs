@@ -44,6 +44,7 @@ pub(crate) fn live(test: impl FnOnce(&Host)) {
     // Those that are about waiting cells have them when they want them.
     host.warm = asked && !name.starts_with("warm::");
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(&host))) {
+        let _ = host.words(&["warm", "--drain"]);
         let _ = host.words(&["gc"]); // its failure is told already; the machine is to be clean all the same
         resume_unwind(panic);
     }
