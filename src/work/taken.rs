@@ -91,9 +91,6 @@ impl Taken {
                 layers.push(layer.diff_id.clone());
             }
         }
-        ImageFacts {
-            layers,
-            entries: looked.filter_map(|path| Some((path.clone(), self.merged.kind(&path)?))).collect(),
-        }
+        ImageFacts { layers, entries: looked.filter_map(|path| Some((path.clone(), self.merged.kind(&path)?))).collect() }
     }
 }
