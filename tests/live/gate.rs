@@ -64,6 +64,7 @@ fn lacks() -> Vec<String> {
         (Path::new("/usr/bin/python3").exists(), "no /usr/bin/python3 (apt-get install python3)".into()),
         (Path::new("/usr/bin/gcc").exists(), "no /usr/bin/gcc (apt-get install gcc libc6-dev)".into()),
         (found("busybox"), "no busybox (apt-get install busybox-static)".into()),
+        (found("git"), "no git (apt-get install git)".into()),
     ];
     needs.into_iter().filter(|(there, _)| !there).map(|(_, lack)| lack).collect()
 }
