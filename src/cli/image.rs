@@ -10,7 +10,7 @@ use crate::model::reference::ImageName;
 use crate::work::prune::Wishes;
 use crate::work::run::Live;
 use crate::work::stage::Workshop;
-use crate::work::{build, gc, image, import, settings, source, verify};
+use crate::work::{build, export, gc, image, import, pull, settings, source, verify};
 use serde_json::json;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -59,6 +59,25 @@ pub(super) fn image(common: &Common, words: Words) -> Result<ExitCode, Fault> {
             progress.over();
             Ok(report::json(&imported?))
         }
+        Words::Pull { reference, name, platform, authfile, insecure } => {
+            let name = self::name("name", &name.unwrap_or_else(|| reference.clone()))?;
+            let mut progress = report::Progress::new("read");
+            let environment = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(std::path::PathBuf::from);
+            let credentials = authfile.or_else(|| pull::auth_file(environment));
+            let pulled = pull::pull(pull::Request {
+                depot: &depot,
+                bounds: policy.import,
+                reference: &reference,
+                name,
+                platform,
+                credentials: credentials.as_deref(),
+                insecure,
+                progress: &mut |bytes| progress.more(bytes),
+            });
+            progress.over();
+            Ok(report::json(&pulled?))
+        }
+        Words::Export { image, out, tag } => Ok(report::json(&export::export(&depot, &reference(&image)?, &tag, &out)?)),
         Words::Verify { image } => {
             let verified = verify::verify(&depot, &reference(&image)?)?;
             let code = report::json(&verified);

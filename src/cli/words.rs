@@ -112,6 +112,33 @@ pub(super) enum ImageWords {
         #[command(flatten)]
         which: Which,
     },
+    /// Fetch an image from a registry, by skopeo
+    Pull {
+        /// Such as docker.io/library/python:3
+        reference: String,
+        /// What it is called here [default: the same]
+        #[arg(long)]
+        name: Option<String>,
+        /// Such as linux/arm64 [default: this host's]
+        #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+        platform: Option<String>,
+        /// Where credentials are [default: where skopeo login puts them]
+        #[arg(long, value_name = "FILE")]
+        authfile: Option<PathBuf>,
+        /// From a registry without TLS, or with a certificate that nobody vouches for
+        #[arg(long)]
+        insecure: bool,
+    },
+    /// Write an image as an OCI image layout, for skopeo, umoci, podman
+    Export {
+        image: String,
+        /// A new directory
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// What it is called in there
+        #[arg(long, default_value = "latest")]
+        tag: String,
+    },
     /// Hash all of an image again and tell what differs; exit code 4 if anything does
     Verify { image: String },
     /// Take a name away, and with its last one the image

@@ -1,18 +1,13 @@
 //! Bases: root filesystems made by the host's own tools. A recipe is the operator's word, so they run with our rights.
 
-use super::faults;
+use super::{faults, program};
 use crate::model::base::{Base, Busybox, Mmdebstrap};
 use crate::model::fault::Fault;
 use crate::model::reference::Digest;
 use crate::os::error::{At, OsResult};
-use crate::os::process::{self, End, Spawn};
-use crate::os::signal;
-use crate::os::watch::{self, For};
-use crate::os::{clock, files};
-use nix::sys::signal::Signal;
+use crate::os::files;
+use crate::os::process::{self, End};
 use sha2::{Digest as _, Sha256};
-use std::fs::File;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -20,8 +15,6 @@ const MMDEBSTRAP: &str = "/usr/bin/mmdebstrap";
 /// A whole distribution over a slow line.
 const PATIENCE_NS: u64 = 3600 * 1_000_000_000;
 const BUSYBOX_MOST: u64 = 64 << 20;
-/// What is shown of a tool that failed.
-const SHOWN: usize = 2048;
 
 fn busybox(asked: &Busybox) -> PathBuf {
     asked.path.as_ref().map_or_else(|| PathBuf::from(BUSYBOX), |path| path.as_path().to_owned())
@@ -110,13 +103,12 @@ fn bootstrapped(asked: &Mmdebstrap, bench: &Path, tree: &Path) -> Result<(), Fau
     let args = arguments(asked, &tree.to_string_lossy());
     let place = bench.join("log");
     let failed = |why: String| {
-        let log = files::read_some(&place, 16 << 20).unwrap_or_default();
-        let end = String::from_utf8_lossy(&log[log.len().saturating_sub(SHOWN)..]).trim().to_owned();
+        let end = program::last_words(&place);
         Fault::host("base:mmdebstrap", format!("mmdebstrap {why}: {end}"))
             .at("base.mmdebstrap")
             .hint("name a mirror that serves the suite, and packages that it has")
     };
-    match run(tool, &args, &place, bench).map_err(|e| faults::ours(&e))? {
+    match program::run(tool, &args, &place, bench, PATIENCE_NS).map_err(|e| faults::ours(&e))? {
         Some(End::Well) => Ok(()),
         Some(_) => Err(failed("fails".into())),
         None => Err(failed("was stopped".into())),
@@ -139,27 +131,6 @@ fn arguments(asked: &Mmdebstrap, target: &str) -> Vec<String> {
     args.extend([suite.as_str().to_owned(), target.to_owned()]);
     args.extend(mirror.iter().map(|mirror| mirror.as_str().to_owned()));
     args
-}
-
-/// Runs a tool to its end; `None` where we were told to stop, or it took too long.
-fn run(tool: &Path, args: &[String], log: &Path, dir: &Path) -> OsResult<Option<End>> {
-    let signals = signal::catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).at("catch", "signals")?;
-    let log = File::create(log).at("create", log)?;
-    let child = process::spawn(Spawn { program: tool, args, log, fd3: None, dir, ids: None })?;
-    let deadline = clock::now_ns().saturating_add(PATIENCE_NS);
-    loop {
-        if let Some(end) = child.ended().at("wait for", tool)? {
-            let _ = child.wait_group(deadline);
-            return Ok(Some(end));
-        }
-        let told = signals.next().at("read", "signals")?.is_some();
-        if told || clock::now_ns() >= deadline {
-            child.kill_group();
-            let _ = child.wait(clock::now_ns() + 10_000_000_000);
-            return Ok(None);
-        }
-        watch::any(&[((), child.as_fd(), For::Read), ((), signals.as_fd(), For::Read)], Some(deadline)).at("wait for", tool)?;
-    }
 }
 
 #[cfg(test)]

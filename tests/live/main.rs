@@ -19,6 +19,7 @@ mod cpu;
 mod env;
 mod files_in;
 mod files_out;
+mod foreign;
 mod image;
 mod isolation;
 mod keeping;
