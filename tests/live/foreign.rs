@@ -141,14 +141,14 @@ fn a_tree_of_twelve_layers_is_what_umoci_unpacks() {
         let job =
             json!({"image": "made:1", "argv": ["/bin/sh", "-c", walk], "user": "0:0", "cwd": "/", "limits": {"wall": "20s"}});
         let ran = host.run(job);
-        // Names with a line break are held by what is unpacked below.
+        // The name with a line break would be two lines here; it is held by what is unpacked below.
         let seen: BTreeMap<String, String> = ran
             .is("ok")
             .stdout()
             .lines()
             .filter_map(|line| {
                 let mut words = line.splitn(3, ' ');
-                let (mode, owner, name) = (words.next()?, words.next()?, words.next()?);
+                let (mode, owner, name) = (words.next()?, words.next()?, words.next().filter(|name| !name.contains("$(x)"))?);
                 Some((name.trim_start_matches('/').to_owned(), format!("{:o} {owner}", u32::from_str_radix(mode, 16).ok()?)))
             })
             .collect();
@@ -207,7 +207,8 @@ fn every_form_of_an_image_is_one_image() {
         answer(host, &["image", "remove", "a"]);
         answer(host, &["image", "remove", "b"]);
         let (code, out, _) = host.words(&["image", "import", &layout, "--name", "c"]);
-        assert!(code == 2 && out.contains("archive:mis"), "{out}");
+        // A bit of a gzip stream may break the stream before its digest is known.
+        assert!(code == 2 && (out.contains("archive:mismatch") || out.contains("archive:malformed")), "{out}");
         let left = std::fs::read_dir(host.root().join("store/images")).expect("ours").count();
         assert_eq!(left, 0);
     });
