@@ -23,6 +23,13 @@ impl Merged {
         Self { trees }
     }
 
+    /// How many layers show at all, from the top: those below one whose very root is opaque do not. Overlayfs itself does not heed
+    /// that mark on a layer's root, so whoever mounts must leave them out.
+    pub fn shown(&self) -> usize {
+        let ends = self.trees.iter().position(|tree| sys::xattr(tree, OPAQUE).as_deref() == Some(b"y"));
+        ends.map_or(self.trees.len(), |at| at + 1)
+    }
+
     /// The layer that has the last word on an absolute path, and what lies there; `None`: nothing.
     fn look(&self, path: &str) -> Option<(&Path, Metadata)> {
         let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
@@ -93,6 +100,21 @@ mod tests {
     fn whiteout(path: &Path) {
         use nix::sys::stat::{Mode, SFlag, makedev, mknod};
         mknod(path, SFlag::S_IFCHR, Mode::empty(), makedev(0, 0)).expect("a whiteout needs no capability");
+    }
+
+    #[test]
+    fn a_layer_may_hide_all_below_it() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let trees = ["top", "middle", "bottom"].map(|n| dir.path().join(n));
+        trees.iter().for_each(|tree| std::fs::create_dir(tree).expect("mkdir"));
+        std::fs::write(trees[2].join("x"), "").expect("write");
+        let merged = Merged::new(trees.to_vec());
+        assert_eq!((merged.shown(), merged.kind("/x")), (3, Some(EntryKind::File)));
+        if nix::unistd::geteuid().is_root() {
+            let root = File::open(&trees[1]).expect("ours");
+            sys::set_xattr(std::os::fd::AsFd::as_fd(&root), OPAQUE, b"y").expect("as root");
+            assert_eq!((merged.shown(), merged.kind("/x")), (2, None));
+        }
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl Taken {
     pub fn facts(&self, job: &Job) -> ImageFacts {
         let looked = rootfs::interesting(&job.mounts).into_iter();
         let mut layers: Vec<Digest> = Vec::new();
-        for layer in self.image().layers.iter().rev() {
+        for layer in self.image().layers.iter().rev().take(self.merged.shown()) {
             // Images may have one layer twice, mostly an empty one. All that the lower of the two could show or hide, the upper
             // shows or hides again; and overlayfs takes a directory only once.
             if !layers.contains(&layer.diff_id) {
