@@ -82,7 +82,7 @@ pub struct Import {
     /// Files, directories and links of all its layers.
     pub entries: u64,
     pub layers: u32,
-    /// What must stay free on the store's filesystem: nothing is imported, built or run below it.
+    /// What must stay free on the store's filesystem: nothing is imported or built below it.
     pub keep_free: Bytes,
 }
 

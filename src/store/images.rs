@@ -7,8 +7,8 @@ use crate::model::image::Image;
 use crate::model::job::ImageRef;
 use crate::model::reference::Digest;
 use crate::os::error::{At, OsResult};
-use crate::os::files;
 use crate::os::lease::{self, Lease};
+use crate::os::{clock, files, watch};
 use std::io;
 use std::path::Path;
 use std::time::SystemTime;
@@ -17,6 +17,8 @@ const RECORD: &str = "image.json";
 const CONFIG: &str = "config.json";
 /// Its mtime is when the image was last used.
 const USED: &str = "used";
+/// How long somebody who looks, or takes away, may have an image for himself.
+const LOOK_NS: u64 = 1_000_000_000;
 /// The largest record: an image of 127 layers has some 50 KiB.
 const RECORD_MOST: u64 = 8 << 20;
 
@@ -116,10 +118,20 @@ pub fn find(depot: &Depot, reference: &ImageRef) -> OsResult<Found> {
 /// Takes an image into use: it stays as long as the answer is held, and counts as used now.
 ///
 /// # Errors
-/// of reading. `Ok(None)`: it is not there, or is just being taken away.
+/// of reading. `Ok(None)`: it is not there, or has just been taken away.
 pub fn hold(depot: &Depot, digest: &Digest) -> OsResult<Option<Held>> {
     let dir = depot.image(digest);
-    let Some(lease) = lease::try_share(&dir)? else { return Ok(None) };
+    let deadline = clock::now_ns() + LOOK_NS;
+    let lease = loop {
+        match lease::try_share(&dir)? {
+            Some(lease) => break lease,
+            // A gc that only looks who uses what has each image for a moment; one that takes it away has it gone in the next.
+            None if dir.exists() && clock::now_ns() < deadline => {
+                let _ = watch::any::<()>(&[], Some(clock::now_ns() + 1_000_000));
+            }
+            None => return Ok(None),
+        }
+    };
     let Some(image) = read(&dir)? else { return Ok(None) };
     let used = std::fs::OpenOptions::new().write(true).open(dir.join(USED));
     // A stamp that cannot be set costs gc its order, not the run its image.
@@ -161,6 +173,21 @@ mod tests {
             since_ms: 5,
             labels: Default::default(),
         }
+    }
+
+    #[test]
+    fn whoever_only_looks_does_not_keep_a_run_from_its_image() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let depot = Depot::at(dir.path().to_owned());
+        depot.open().expect("opened");
+        put(&depot, &image(1), b"{}").expect("put");
+        let looking = lease::try_claim(&depot.image(&image(1).digest)).expect("lock").expect("free");
+        std::thread::scope(|scope| {
+            let run = scope.spawn(|| hold(&depot, &image(1).digest).expect("read"));
+            let _ = watch::any::<()>(&[], Some(clock::now_ns() + 20_000_000));
+            drop(looking);
+            assert!(run.join().expect("no panic").is_some());
+        });
     }
 
     #[test]

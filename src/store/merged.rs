@@ -12,6 +12,10 @@ use std::path::{Path, PathBuf};
 /// The marker of a directory that hides those beneath it.
 const OPAQUE: &std::ffi::CStr = c"trusted.overlay.opaque";
 
+fn opaque(dir: &Path) -> bool {
+    sys::xattr(dir, OPAQUE).as_deref() == Some(b"y")
+}
+
 /// The layers of an image, the topmost first.
 #[derive(Debug)]
 pub struct Merged {
@@ -19,23 +23,26 @@ pub struct Merged {
 }
 
 impl Merged {
-    pub fn new(trees: Vec<PathBuf>) -> Self {
+    /// Of these trees, the topmost first, those that show at all: what lies below one whose very root is opaque does not.
+    pub fn new(mut trees: Vec<PathBuf>) -> Self {
+        let ends = trees.iter().position(|tree| opaque(tree));
+        trees.truncate(ends.map_or(trees.len(), |at| at + 1));
         Self { trees }
     }
 
-    /// How many layers show at all, from the top: those below one whose very root is opaque do not. Overlayfs itself does not heed
-    /// that mark on a layer's root, so whoever mounts must leave them out.
+    /// How many layers show, from the top. Overlayfs itself does not heed the mark of an opaque root, so whoever mounts must leave
+    /// the others out.
     pub fn shown(&self) -> usize {
-        let ends = self.trees.iter().position(|tree| sys::xattr(tree, OPAQUE).as_deref() == Some(b"y"));
-        ends.map_or(self.trees.len(), |at| at + 1)
+        self.trees.len()
     }
 
     /// The layer that has the last word on an absolute path, and what lies there; `None`: nothing.
     fn look(&self, path: &str) -> Option<(&Path, Metadata)> {
         let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
         let mut candidates: Vec<&Path> = self.trees.iter().map(PathBuf::as_path).collect();
-        let mut answer = None;
-        for end in 0..=parts.len() {
+        // All roots are directories, and none below hides another.
+        let mut answer = self.trees.first().and_then(|tree| Some((tree.as_path(), std::fs::symlink_metadata(tree).ok()?)));
+        for end in 1..=parts.len() {
             let below = parts[..end].join("/");
             let mut directories = Vec::new();
             answer = None;
@@ -50,7 +57,7 @@ impl Merged {
                     break; // hides what is beneath, and is hidden by a directory above
                 }
                 directories.push(tree);
-                if sys::xattr(&tree.join(&below), OPAQUE).as_deref() == Some(b"y") {
+                if opaque(&tree.join(&below)) {
                     break;
                 }
             }

@@ -35,6 +35,9 @@ use std::path::Path;
 /// The largest passwd or group file that is looked into.
 const ACCOUNTS_MOST: u64 = 1 << 20;
 
+/// How long the child may take to end once it has said its last word.
+const END_NS: u64 = 10_000_000_000;
+
 /// What is to be brought in, and how.
 pub struct Request<'a> {
     pub depot: &'a Depot,
@@ -128,7 +131,8 @@ impl Arrival<'_, '_> {
         if heard.is_err() {
             child.kill();
         }
-        let end = child.wait(u64::MAX).map_err(ours)?;
+        // It has closed its end of the pipe, or been killed.
+        let end = child.wait(clock::now_ns() + END_NS).map_err(ours)?;
         heard?;
         match (end, &self.configured) {
             (Some(End::Well), Some(_)) => Ok(()),

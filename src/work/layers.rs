@@ -1,7 +1,7 @@
 //! The root filesystem of a cell with an image, or with a root that can be written: one overlay mount in our private namespace.
 //!
-//! Measured with overlayfs on Linux 6.18: the mount costs the same for one layer and for a hundred within 0.3 ms, as all layers
-//! of the store come through one id-mapped mount of their shelf, of which the overlay shows only those that it names.
+//! All layers of the store come through one id-mapped mount of their shelf, of which the overlay shows only those that it names.
+//! Layers still cost: of 127 against 2, 3 to 5 ms more until the program starts (13 pairs, Linux 6.18, unoptimised build).
 
 use super::faults;
 use super::staged::Staged;
