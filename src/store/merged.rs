@@ -120,6 +120,7 @@ mod tests {
         if nix::unistd::geteuid().is_root() {
             let root = File::open(&trees[1]).expect("ours");
             sys::set_xattr(std::os::fd::AsFd::as_fd(&root), OPAQUE, b"y").expect("as root");
+            let merged = Merged::new(trees.to_vec());
             assert_eq!((merged.shown(), merged.kind("/x")), (2, None));
         }
     }
