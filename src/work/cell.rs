@@ -195,26 +195,38 @@ impl Cell<Waiting> {
     /// no more than `most` bytes of memory.
     ///
     /// # Errors
-    /// why it is not fit; no process of it is left then.
+    /// why it is not fit; its processes have been killed then, but may still be dying.
     pub fn claim(run: RunDir, group: Group, most: u64) -> Result<Self, String> {
-        // From here on whatever goes wrong ends the cell.
-        let guard = Guard { group: group.clone(), runtime: None, armed: true };
-        let peer = socket::connect_to(run.path(), RunDir::SOCKET).map_err(|e| e.to_string())?;
-        let soon = clock::now_ns() + CLAIM_NS;
-        watch::any(&[((), peer.as_fd(), For::Read)], Some(soon)).map_err(|e| e.to_string())?;
-        let Ok(Some(Packet { message: Report::Hello, pid: Some(pid), .. })) = peer.receive::<Report>(true) else {
-            return Err("its init does not answer".to_owned());
-        };
-        let init = Process::hold(pid).map_err(|e| e.to_string())?;
-        // Read after init is held: a number that is listed now is its own.
-        let inside = group.processes();
-        if !inside.iter().eq([&pid]) {
-            return Err(format!("{} processes are in it", inside.len()));
+        match meet(&run, &group, most) {
+            Ok(state) => {
+                // From here on whatever goes wrong ends the cell.
+                let guard = Guard { group: group.clone(), runtime: None, armed: true };
+                Ok(Cell { run, group, state, guard })
+            }
+            Err(why) => {
+                group.kill();
+                Err(why)
+            }
         }
-        match counters::memory(&group) {
-            Some(now) if now > most => Err(format!("it takes up {now} bytes")),
-            _ => Ok(Cell { run, group, state: Waiting { peer, init }, guard }),
-        }
+    }
+}
+
+fn meet(run: &RunDir, group: &Group, most: u64) -> Result<Waiting, String> {
+    let peer = socket::connect_to(run.path(), RunDir::SOCKET).map_err(|e| e.to_string())?;
+    let soon = clock::now_ns() + CLAIM_NS;
+    watch::any(&[((), peer.as_fd(), For::Read)], Some(soon)).map_err(|e| e.to_string())?;
+    let Ok(Some(Packet { message: Report::Hello, pid: Some(pid), .. })) = peer.receive::<Report>(true) else {
+        return Err("its init does not answer".to_owned());
+    };
+    let init = Process::hold(pid).map_err(|e| e.to_string())?;
+    // Read after init is held: a number that is listed now is its own.
+    let inside = group.processes();
+    if !inside.iter().eq([&pid]) {
+        return Err(format!("{} processes are in it", inside.len()));
+    }
+    match counters::memory(group) {
+        Some(now) if now > most => Err(format!("it takes up {now} bytes")),
+        _ => Ok(Waiting { peer, init }),
     }
 }
 

@@ -1,18 +1,17 @@
-//! Takes a waiting cell for a job. Whoever gets its lease looks whether it is as it was left; one that is not is burnt, and
-//! the next is tried.
+//! Takes a waiting cell for a job. Whoever gets its lease looks whether it is as it was left; one that is not is killed, and
+//! the next is tried. What is left of the killed is removed after the answer: no job waits for the dead.
 
 use super::cell::{Cell, Waiting};
 use super::demolish;
 use crate::model::record::{Record, RunState};
 use crate::os::cgroup::Trees;
-use crate::os::clock;
 use crate::store::cells;
 use crate::store::home::Home;
 use crate::store::ids::Slot;
 use crate::store::runs::{self, Owned};
 
-/// How long unfit cells may keep a job waiting before it gets a cold one.
-const PATIENCE_NS: u64 = 250_000_000;
+/// After so many unfit cells a job gets a cold one: each that does not even answer has cost half a second.
+const UNFIT: usize = 4;
 /// How much more than at its beginning a waiting cell may take up, in bytes: init's start comes after the first look.
 const GROWTH: u64 = 4 << 20;
 /// The same where that look was not possible.
@@ -26,25 +25,33 @@ pub struct Claimed {
     pub cell: Cell<Waiting>,
 }
 
-/// A waiting cell of this shape; `None` where there is no fit one.
-pub fn claim(home: &Home, trees: &Trees, shape: &str) -> Option<Claimed> {
-    let deadline = clock::now_ns() + PATIENCE_NS;
-    for waiting in cells::of(home, shape) {
-        if clock::now_ns() >= deadline {
-            return None;
-        }
-        if waiting.expired() {
-            continue;
-        }
+/// What came of the search.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// `None` where there is no fit one.
+    pub claimed: Option<Claimed>,
+    /// Runs of cells that were not fit: ours, dead, and still to be demolished.
+    pub unfit: Vec<Owned>,
+}
+
+/// Looks for a waiting cell of this shape.
+pub fn claim(home: &Home, trees: &Trees, shape: &str) -> Found {
+    let mut found = Found::default();
+    for waiting in cells::of(home, shape).iter().filter(|waiting| !waiting.expired()) {
         // Somebody else has it, or looks at it.
-        let Ok(Some(owned)) = cells::take(home, &waiting) else { continue };
+        let Ok(Some(owned)) = cells::take(home, waiting) else { continue };
         match fit(home, trees, &owned) {
-            Ok((slot, cell)) => return Some(Claimed { owned, slot, cell }),
-            // What cannot be removed now is found among the runs by gc, with no owner.
-            Err(_) => drop(demolish::stale(home, trees, owned)),
+            Ok((slot, cell)) => {
+                found.claimed = Some(Claimed { owned, slot, cell });
+                break;
+            }
+            Err(_) => found.unfit.push(owned),
+        }
+        if found.unfit.len() == UNFIT {
+            break;
         }
     }
-    None
+    found
 }
 
 fn fit(home: &Home, trees: &Trees, owned: &Owned) -> Result<(Slot, Cell<Waiting>), String> {

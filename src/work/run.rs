@@ -1,7 +1,7 @@
 //! One job, end to end: plan, create a cell, dispatch, watch, judge, clean up.
 
 use super::cell::{Cell, NoCell, Running, Site, Starting, Waiting};
-use super::claim::{self, Claimed};
+use super::claim::{self, Claimed, Found};
 use super::host::{self, Host};
 use super::supervise::{self, Desk, Seen};
 use super::taken::{self, Taken};
@@ -16,7 +16,7 @@ use crate::model::outcome::{Cleanup, Outcome, Phases, Provenance, Start, VERSION
 use crate::model::plan::{Fill, Plan, Shape};
 use crate::model::policy::Policy;
 use crate::model::record::{Process, Record, RunState};
-use crate::os::cgroup::Group;
+use crate::os::cgroup::{Group, Trees};
 use crate::os::error::At;
 use crate::os::signal::Signals;
 use crate::os::{clock, counters, pipe, prime, probe, process, signal, sys};
@@ -69,6 +69,9 @@ struct Rest {
     owned: Owned,
     slot: Option<Slot>,
     provably_empty: bool,
+    trees: Trees,
+    /// Waiting cells that were found unfit.
+    unfit: Vec<Owned>,
 }
 
 impl Answered {
@@ -77,7 +80,9 @@ impl Answered {
     /// # Errors
     /// a sentence; `gc` then finds what is left.
     pub fn clean_up(self) -> Result<(), String> {
-        let Rest { home, owned, slot, provably_empty } = self.rest;
+        let Rest { home, owned, slot, provably_empty, trees, unfit } = self.rest;
+        // One that resists is found by gc, with no owner.
+        unfit.into_iter().for_each(|owned| drop(demolish::stale(&home, &trees, owned)));
         match provably_empty {
             true => demolish::clear(&home, owned, slot).map_err(|e| e.to_string()),
             // The lease ends with us; the record stays, and the range in quarantine.
@@ -113,8 +118,8 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     gc::in_passing(&home, &host.trees);
 
     // A writable root's changes are to stay in a place that is this job's alone.
-    let warm = if cold || upper.is_some() { None } else { waiting(&plan, &host, policy, &depot, &home) };
-    let (owned, slot, cell) = match warm {
+    let found = if cold || upper.is_some() { Found::default() } else { waiting(&plan, &host, policy, &depot, &home) };
+    let (owned, slot, cell) = match found.claimed {
         Some(Claimed { owned, slot, cell }) => (owned, Some(slot), Some(cell)),
         None => (runs::create(&home).map_err(|e| faults::ours(&e))?, None, None),
     };
@@ -136,7 +141,7 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     let enforced = plan.enforced.iter().map(|(limit, how)| ((*limit).to_owned(), (*how).to_owned())).collect();
     let run_id = owned.dir.id.to_string();
 
-    let mut rest = Rest { home, owned, slot, provably_empty: false };
+    let mut rest = Rest { home, owned, slot, provably_empty: false, trees: host.trees.clone(), unfit: found.unfit };
     let scene = Scene {
         host: &host,
         policy,
@@ -198,9 +203,9 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
 }
 
 /// A waiting cell that fits. Where it cannot even be named, a cold one tells why.
-fn waiting(plan: &Plan, host: &Host, policy: &Policy, depot: &Depot, home: &Home) -> Option<Claimed> {
-    let shape = shape::name(&plan.shape, host, policy, depot).ok()?;
-    claim::claim(home, &host.trees, &shape)
+fn waiting(plan: &Plan, host: &Host, policy: &Policy, depot: &Depot, home: &Home) -> Found {
+    let shape = shape::name(&plan.shape, host, policy, depot);
+    shape.map(|shape| claim::claim(home, &host.trees, &shape)).unwrap_or_default()
 }
 
 /// Everything that is decided before anything is made.
