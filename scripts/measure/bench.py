@@ -1,8 +1,4 @@
-"""The benchmarks behind the README's figures. Standard library only.
-
-Contenders of one comparison run in turn, A B C A B C …, so that a machine whose speed drifts drifts for all of them alike;
-medians of whole processes, and ratios of medians, are what is reported.
-"""
+"""The benchmarks behind the README's figures."""
 
 import argparse
 import glob
@@ -11,45 +7,17 @@ import os
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 
-QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-
+import images
+from contest import call, interleaved, table
 
 def binary():
     """The release build, wherever cargo has put it."""
     meta = json.loads(subprocess.check_output(["cargo", "metadata", "--format-version=1", "--no-deps"]))
     found = glob.glob(os.path.join(meta["target_directory"], "*", "release", "runcell"))
     return os.path.realpath(max(found, key=os.path.getmtime))
-
-
-def call(argv, code=0):
-    """Wall time of one whole process in ms; its exit code must be as expected."""
-    began = time.monotonic()
-    got = subprocess.run(argv, **QUIET).returncode
-    if got != code:
-        sys.exit(f"{argv} exited with {got}")
-    return (time.monotonic() - began) * 1e3
-
-
-def interleaved(contenders, runs):
-    """Times of each contender, in ms; the first two rounds only warm up."""
-    times = {name: [] for name in contenders}
-    for turn in range(runs + 2):
-        for name, act in contenders.items():
-            took = act()
-            if turn >= 2:
-                times[name].append(took)
-    return times
-
-
-def table(title, head, rows):
-    widths = [max(len(str(row[i])) for row in [head, *rows]) for i in range(len(head))]
-    print(f"\n{title}")
-    for row in [head, *rows]:
-        print("  " + "  ".join(str(cell).ljust(width) for cell, width in zip(row, widths)).rstrip())
 
 
 OPERATORS = {"eq": "SCMP_CMP_EQ", "ne": "SCMP_CMP_NE", "le": "SCMP_CMP_LE", "lt": "SCMP_CMP_LT", "ge": "SCMP_CMP_GE", "gt": "SCMP_CMP_GT"}
@@ -189,7 +157,7 @@ def sequential(runcell, work, _runs, total=500):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=30)
-    parser.add_argument("--only", default="cold,output,sequential")
+    parser.add_argument("--only", default="cold,output,sequential,start,build,import")
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
     runcell = binary()
@@ -197,6 +165,7 @@ def main():
     os.chmod(work, 0o755)
     try:
         known = {"cold": cold, "output": output, "sequential": sequential}
+        known |= {"start": images.start, "build": images.build, "import": images.bring_in}
         figures = {name: known[name](runcell, work, args.runs) for name in args.only.split(",")}
     finally:
         shutil.rmtree(work)

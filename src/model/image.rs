@@ -13,6 +13,9 @@ pub struct Image {
     pub digest: Digest,
     /// Lowest first.
     pub layers: Vec<Layer>,
+    /// All of them as one tree, where they are many: what cells have for their root then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flat: Option<Layer>,
     pub defaults: Defaults,
     /// Such as `linux/amd64`.
     pub platform: String,
@@ -20,6 +23,18 @@ pub struct Image {
     pub since_ms: u64,
     /// Labels of its configuration; ours begin with `runcell.`.
     pub labels: BTreeMap<String, String>,
+}
+
+impl Image {
+    /// What a root is stacked from, lowest first.
+    pub fn stack(&self) -> &[Layer] {
+        self.flat.as_ref().map_or(&self.layers, std::slice::from_ref)
+    }
+
+    /// All that must stay in the store for it.
+    pub fn kept(&self) -> impl Iterator<Item = &Layer> {
+        self.layers.iter().chain(&self.flat)
+    }
 }
 
 /// One layer, unpacked once for all images that have it.

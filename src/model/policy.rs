@@ -25,6 +25,8 @@ pub struct Policy {
     pub store: Option<HostPath>,
     /// Bounds of an image that comes in.
     pub import: Import,
+    /// What must stay free on the filesystem of the state directory: no run is started below it.
+    pub keep_free: Bytes,
     /// Directories searched for `<name>/bundle.toml` before the shipped ones.
     pub bundles: Vec<HostPath>,
     pub runtime: RuntimeChoice,
@@ -163,6 +165,7 @@ impl Default for Policy {
             root: None,
             store: None,
             import: Import::default(),
+            keep_free: Bytes(8 << 20),
             bundles: Vec::new(),
             runtime: RuntimeChoice::default(),
             cgroup: CgroupChoice::default(),

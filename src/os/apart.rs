@@ -21,6 +21,21 @@ const ANSWER_MOST: u64 = 256 << 20;
 /// # Errors
 /// of pipe, fork, poll; TimedOut after the deadline, when it has been killed.
 pub fn apart(deadline_ns: u64, work: impl FnOnce() -> Vec<u8>) -> OsResult<Option<Vec<u8>>> {
+    looked_after(deadline_ns, &mut || true, work)
+}
+
+/// How often whoever looks after work may do so.
+const LOOK_NS: u64 = 100_000_000;
+
+/// The same, with somebody who looks every 100 ms whether it may go on; at each look that says no it gets SIGTERM.
+///
+/// # Errors
+/// as of [`apart`].
+pub fn looked_after(
+    deadline_ns: u64,
+    may_go_on: &mut dyn FnMut() -> bool,
+    work: impl FnOnce() -> Vec<u8>,
+) -> OsResult<Option<Vec<u8>>> {
     let what = "a process for work of its own";
     let (reader, mut writer) = std::io::pipe().at("make", "a pipe")?;
     let signals = signal::catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).at("catch", "signals")?;
@@ -38,7 +53,7 @@ pub fn apart(deadline_ns: u64, work: impl FnOnce() -> Vec<u8>) -> OsResult<Optio
         sys::Fork::Parent(pid) => {
             drop(writer);
             let child = Process::hold(pid).at("hold", what)?;
-            let answer = listen(reader, &child, &signals, deadline_ns).at("wait for", what);
+            let answer = listen(reader, &child, &signals, deadline_ns, may_go_on).at("wait for", what);
             if answer.is_err() {
                 child.kill();
             }
@@ -48,7 +63,13 @@ pub fn apart(deadline_ns: u64, work: impl FnOnce() -> Vec<u8>) -> OsResult<Optio
     }
 }
 
-fn listen(mut reader: PipeReader, child: &Process, signals: &Signals, deadline_ns: u64) -> std::io::Result<Vec<u8>> {
+fn listen(
+    mut reader: PipeReader,
+    child: &Process,
+    signals: &Signals,
+    deadline_ns: u64,
+    may_go_on: &mut dyn FnMut() -> bool,
+) -> std::io::Result<Vec<u8>> {
     #[derive(Clone, Copy)]
     enum From {
         Work,
@@ -56,13 +77,20 @@ fn listen(mut reader: PipeReader, child: &Process, signals: &Signals, deadline_n
     }
     let mut answer = Vec::new();
     let mut chunk = vec![0; 64 << 10];
+    let mut look_at = clock::now_ns() + LOOK_NS;
     loop {
         let ready = watch::any(
             &[(From::Work, reader.as_fd(), For::Read), (From::Outside, signals.as_fd(), For::Read)],
-            Some(deadline_ns),
+            Some(deadline_ns.min(look_at)),
         )?;
         if ready.is_empty() && clock::now_ns() >= deadline_ns {
             return Err(std::io::ErrorKind::TimedOut.into());
+        }
+        if clock::now_ns() >= look_at {
+            if !may_go_on() {
+                let _ = child.terminate(); // it may just have ended
+            }
+            look_at = clock::now_ns() + LOOK_NS;
         }
         for from in ready {
             match from {
@@ -96,6 +124,22 @@ mod tests {
         let copy = long.clone();
         assert_eq!(apart(soon(), || copy).expect("forked"), Some(long));
         assert_eq!(apart(soon(), || sys::exit_now(1)).expect("forked"), None);
+    }
+
+    #[test]
+    fn whoever_looks_after_it_may_stop_it() {
+        let wait = || {
+            let signals = signal::catch(&[Signal::SIGTERM]).expect("caught");
+            let _ = watch::any(&[((), signals.as_fd(), For::Read)], Some(soon()));
+            vec![u8::from(signals.next().is_ok_and(|s| s.is_some()))]
+        };
+        let mut looks = 0;
+        let mut twice = || {
+            looks += 1;
+            looks < 2
+        };
+        assert_eq!(looked_after(soon(), &mut twice, wait).expect("forked"), Some(vec![1]));
+        assert!(looks >= 2);
     }
 
     #[test]

@@ -168,6 +168,7 @@ mod tests {
         Image {
             digest: Digest::of_sha256([n; 32]),
             layers: Vec::new(),
+            flat: None,
             defaults: Defaults::default(),
             platform: "linux/amd64".into(),
             since_ms: 5,

@@ -4,6 +4,7 @@
 
 use super::bench::Bench;
 use super::depot::Depot;
+use super::merged::OPAQUE;
 use crate::model::image::Layer;
 use crate::model::reference::Digest;
 use crate::os::error::{At, OsResult};
@@ -15,8 +16,6 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The marker of a directory that hides those beneath it (Documentation/filesystems/overlayfs.rst).
-const OPAQUE: &std::ffi::CStr = c"trusted.overlay.opaque";
 const RECORD_MOST: u64 = 64 << 10;
 
 /// A layer that lies finished on a bench.

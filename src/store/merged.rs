@@ -9,10 +9,10 @@ use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// The marker of a directory that hides those beneath it.
-const OPAQUE: &std::ffi::CStr = c"trusted.overlay.opaque";
+/// The marker of a directory that hides those beneath it (Documentation/filesystems/overlayfs.rst).
+pub(super) const OPAQUE: &std::ffi::CStr = c"trusted.overlay.opaque";
 
-fn opaque(dir: &Path) -> bool {
+pub(super) fn opaque(dir: &Path) -> bool {
     sys::xattr(dir, OPAQUE).as_deref() == Some(b"y")
 }
 

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod cells;
 pub mod depot;
+pub mod flat;
 pub mod home;
 pub mod ids;
 pub mod images;

@@ -3,7 +3,7 @@
 use super::recipes::{self, Given};
 use super::stage::{self, Became, Workshop};
 use super::unpack::Source;
-use super::{bases, commit, faults, image, import, taken};
+use super::{bases, commit, faults, flatten, image, import, room, taken};
 use crate::model::base::Base;
 use crate::model::fault::Fault;
 use crate::model::image::{Defaults, Image, Layer};
@@ -90,7 +90,7 @@ pub fn build(shop: &Workshop<'_>, dir: &Path, name: Option<ImageName>, tell: &mu
         None => own_name(&given)?,
     };
     let _shared = image::share(shop.depot)?;
-    room(shop)?;
+    room::in_store(shop.depot, shop.policy.import)?;
     let Ground { key, mut layers, defaults, platform, labels, told } = ground(shop, &given, tell)?;
     let steps = given.steps(&key)?;
     let mut built = Built {
@@ -108,7 +108,7 @@ pub fn build(shop: &Workshop<'_>, dir: &Path, name: Option<ImageName>, tell: &mu
         let (state, layer) = match stage::known(shop.depot, &step.key)? {
             Some(layer) => ("known", layer),
             None => {
-                room(shop)?;
+                room::in_store(shop.depot, shop.policy.import)?;
                 match stage::build(shop, step, &stacked(&layers), &defaults, &platform)? {
                     Became::Known(layer) => ("known", layer),
                     Became::Done(layer, _) => ("done", layer),
@@ -159,10 +159,6 @@ fn own_name(given: &Given) -> Result<ImageName, Fault> {
     };
     let name = given.name().ok_or_else(|| unusable("it is not UTF-8".into()))?;
     ImageName::try_from(name).map_err(unusable)
-}
-
-fn room(shop: &Workshop<'_>) -> Result<(), Fault> {
-    import::room(shop.depot, shop.policy.import)
 }
 
 fn within(layers: &[Layer], shop: &Workshop<'_>) -> Result<(), Fault> {
@@ -271,9 +267,10 @@ fn put(
     }
     let document = configuration::document(&layers, &defaults, &platform, &labels)?;
     let digest = Digest::of_sha256(Sha256::digest(&document).into());
-    let image = Image { digest: digest.clone(), layers, defaults, platform, since_ms: clock::wall_millis(), labels };
+    let image = Image { digest: digest.clone(), layers, flat: None, defaults, platform, since_ms: clock::wall_millis(), labels };
     // What is there already is this very image, and stays as it is.
     if images::get(shop.depot, &digest).map_err(|e| faults::ours(&e))?.is_none() {
+        let image = Image { flat: flatten::flatten(shop.depot, &image.layers)?, ..image };
         images::put(shop.depot, &image, &document).map_err(|e| faults::ours(&e))?;
     }
     Ok(digest)

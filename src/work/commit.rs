@@ -21,6 +21,18 @@ use std::path::Path;
 /// # Errors
 /// exit 4 of reading or writing; the layer is not visible then.
 pub fn commit(depot: &Depot, bench: &Path, tree: &Path) -> Result<Layer, Fault> {
+    shelve(depot, bench, tree, false)
+}
+
+/// The same for a tree whose files are those of other layers: it occupies nothing.
+///
+/// # Errors
+/// as of [`commit`].
+pub fn shared(depot: &Depot, bench: &Path, tree: &Path) -> Result<Layer, Fault> {
+    shelve(depot, bench, tree, true)
+}
+
+fn shelve(depot: &Depot, bench: &Path, tree: &Path, shared: bool) -> Result<Layer, Fault> {
     let os = |e| faults::ours(&e);
     let root = File::open(tree).at("open", tree).map_err(os)?;
     let mut archive = Hashed(Sha256::new());
@@ -30,6 +42,7 @@ pub fn commit(depot: &Depot, bench: &Path, tree: &Path) -> Result<Layer, Fault> 
     let listed = listing::write(listing::scan(root.as_fd()), file)?;
     // The root itself stands in every layer and says nothing.
     let entries = entries.min(listed.saturating_sub(1));
+    let bytes = if shared { 0 } else { bytes };
     let layer = Layer { diff_id: Digest::of_sha256(archive.0.finalize().into()), blob: None, bytes, entries };
     layers::put(depot, &Fresh { layer: &layer, tree, listing: &place, blob: None, opaque: &[] }).map_err(os)?;
     Ok(layer)

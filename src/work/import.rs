@@ -4,7 +4,7 @@
 
 use super::foreign::{self, Configured, Unpacked, Word};
 use super::unpack::{self, Source, Task};
-use super::{faults, image};
+use super::{faults, flatten, image, room};
 use crate::archive::listing;
 use crate::model::fault::Fault;
 use crate::model::image::{Defaults, Image, Layer};
@@ -14,7 +14,7 @@ use crate::model::policy::Import;
 use crate::model::reference::{Digest, ImageName};
 use crate::os::error::At;
 use crate::os::process::{End, Process};
-use crate::os::{clock, confine, files, mount, space, sys};
+use crate::os::{clock, confine, files, mount, sys};
 use crate::rules::{accounts, configuration};
 use crate::store::bench::Bench;
 use crate::store::depot::Depot;
@@ -76,29 +76,11 @@ pub struct Imported {
 pub fn import(request: Request<'_>) -> Result<Imported, Fault> {
     let os = |e| faults::ours(&e);
     let _shared = image::share(request.depot)?;
-    room(request.depot, request.bounds)?;
+    room::in_store(request.depot, request.bounds)?;
     let bench = Bench::new(request.depot).map_err(os)?;
     let mut arrival = Arrival { request, bench: &bench, layers: Vec::new(), known: 0, notices: Vec::new(), configured: None };
     arrival.listen()?;
     arrival.shelve()
-}
-
-/// Whether the disk has room left for anything at all.
-///
-/// # Errors
-/// exit 3 where it has not.
-pub fn room(depot: &Depot, bounds: Import) -> Result<(), Fault> {
-    let place = depot.root().ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
-    let free = space::free(place).map_err(|e| faults::ours(&e))?;
-    if free.bytes >= bounds.keep_free.0 {
-        return Ok(());
-    }
-    Err(Fault::host(
-        "store:full",
-        format!("{} has {} bytes free, and {} must stay so", place.display(), free.bytes, bounds.keep_free),
-    )
-    .at("store")
-    .hint("runcell gc --unused-for 7d, or another place: store in the policy; import.keep_free there says how much stays free"))
 }
 
 struct Arrival<'a, 'b> {
@@ -195,7 +177,7 @@ impl Arrival<'_, '_> {
                     .map_err(os)?;
                 // Another hand may have been faster; what is left of ours goes now rather than with the bench.
                 files::remove_tree(&place).map_err(os)?;
-                room(depot, self.request.bounds)?;
+                room::in_store(depot, self.request.bounds)?;
             }
         }
         let there = layers::get(depot, &diff_id).map_err(os)?;
@@ -253,9 +235,11 @@ impl Arrival<'_, '_> {
         let cwd = configured.cwd.clone().filter(|cwd| !cwd.is_empty()).map(GuestPath::try_from).transpose();
         let cwd = cwd.map_err(|why| unusable("WorkingDir", why))?;
         let everytime = configuration::everytime(&configured.labels).map_err(|why| unusable("Labels", why))?;
+        let flat = flatten::flatten(self.request.depot, &self.layers)?;
         let image = Image {
             digest: digest.clone(),
             layers: self.layers,
+            flat,
             defaults: Defaults { argv: configured.argv, env: configured.env, cwd, user, everytime },
             platform: configured.platform,
             since_ms: clock::wall_millis(),

@@ -84,7 +84,7 @@ fn keepers(depot: &Depot) -> OsResult<Vec<Keeper>> {
     let mut keepers = Vec::new();
     for image in images::all(depot)? {
         let in_use = lease::try_claim(&depot.image(&image.digest))?.is_none();
-        let layers: Vec<Digest> = image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
+        let layers: Vec<Digest> = image.kept().map(|layer| layer.diff_id.clone()).collect();
         keepers.push(Keeper {
             needed: in_use || named.contains(&image.digest),
             used_ms: images::used_ms(depot, &image),

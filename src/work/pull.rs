@@ -2,7 +2,7 @@
 
 use super::import::{self, Imported};
 use super::unpack::Source;
-use super::{faults, program};
+use super::{faults, program, room};
 use crate::model::fault::Fault;
 use crate::model::policy::Import;
 use crate::model::reference::ImageName;
@@ -42,7 +42,7 @@ pub fn pull(request: Request<'_>) -> Result<Imported, Fault> {
         Fault::host("pull:skopeo", "there is no skopeo on this host").at("image").hint("apt-get install skopeo")
     })?;
     request.depot.open().map_err(os)?;
-    import::room(request.depot, request.bounds)?;
+    room::in_store(request.depot, request.bounds)?;
     let bench = Bench::new(request.depot).map_err(os)?;
     let (layout, log) = (bench.path().join("layout"), bench.path().join("log"));
     let args = arguments(&request, &layout)?;

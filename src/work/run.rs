@@ -5,7 +5,7 @@ use super::claim::{self, Claimed, Found};
 use super::host::{self, Host};
 use super::supervise::{self, Desk, Seen};
 use super::taken::{self, Taken};
-use super::{demolish, faults, feed, gc, intake, order, settings, shape, streams};
+use super::{demolish, faults, feed, gc, intake, order, room, settings, shape, streams};
 use crate::model::evidence::{Evidence, Fate, Stop};
 use crate::model::fault::Fault;
 use crate::model::image::Image;
@@ -116,6 +116,7 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     let planned = decide(job, stack, policy, root, runtime, best_effort)?;
     let Planned { plan, host, home, image, depot, taken } = planned;
     gc::in_passing(&home, &host.trees);
+    room::for_state(&home, policy)?;
 
     // A writable root's changes are to stay in a place that is this job's alone.
     let found = if cold || upper.is_some() { Found::default() } else { waiting(&plan, &host, policy, &depot, &home) };

@@ -6,7 +6,7 @@
 
 use super::recipes::Step;
 use super::run::{self, Live};
-use super::{commit, faults};
+use super::{commit, faults, room};
 use crate::model::fault::Fault;
 use crate::model::image::{Defaults, Image, Layer};
 use crate::model::job::ImageRef;
@@ -104,13 +104,24 @@ pub fn build(shop: &Workshop<'_>, step: &Step, below: &[Layer], defaults: &Defau
     let stack = Image {
         digest: step.key.clone(),
         layers: below.to_vec(),
+        flat: None,
         // Of the image below only the environment holds for a stage; its own commands are for runs.
         defaults: Defaults { env: defaults.env.clone(), ..Defaults::default() },
         platform: platform.to_owned(),
         since_ms: 0,
         labels: Default::default(),
     };
-    let answer = apart::apart(clock::now_ns().saturating_add(limit), || answer(shop, step, stack, bench.path())).map_err(os)?;
+    // Nothing else bounds what a stage writes to the store's filesystem: its upper directory lies there.
+    let mut low = None;
+    let mut room_left = || {
+        low = low.take().or(room::in_store(shop.depot, shop.policy.import).err());
+        low.is_none()
+    };
+    let work = || answer(shop, step, stack, bench.path());
+    let answer = apart::looked_after(clock::now_ns().saturating_add(limit), &mut room_left, work).map_err(os)?;
+    if let Some(fault) = low {
+        return Err(Fault { message: format!("{} was stopped: {}", step.place, fault.message), ..fault });
+    }
     let outcome = match answer.and_then(|bytes| serde_json::from_slice(&bytes).ok()) {
         Some(Answer::Outcome(outcome)) => outcome,
         Some(Answer::Fault { message, path, hint, code }) => return Err(fault(message, path, hint, code)),

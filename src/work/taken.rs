@@ -44,7 +44,7 @@ pub fn stack(depot: &Depot, image: Image) -> Taken {
 }
 
 fn merged(depot: &Depot, image: &Image) -> Merged {
-    Merged::new(image.layers.iter().rev().map(|layer| depot.tree(&layer.diff_id)).collect())
+    Merged::new(image.stack().iter().rev().map(|layer| depot.tree(&layer.diff_id)).collect())
 }
 
 /// The digest that a reference means.
@@ -84,7 +84,7 @@ impl Taken {
     pub fn facts(&self, job: &Job) -> ImageFacts {
         let looked = rootfs::interesting(&job.mounts).into_iter();
         let mut layers: Vec<Digest> = Vec::new();
-        for layer in self.image().layers.iter().rev().take(self.merged.shown()) {
+        for layer in self.image().stack().iter().rev().take(self.merged.shown()) {
             // Images may have one layer twice, mostly an empty one. All that the lower of the two could show or hide, the upper
             // shows or hides again; and overlayfs takes a directory only once.
             if !layers.contains(&layer.diff_id) {

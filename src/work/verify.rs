@@ -51,7 +51,7 @@ pub fn verify(depot: &Depot, reference: &ImageRef) -> Result<Verified, Fault> {
     if Digest::of_sha256(Sha256::digest(&config).into()) != image.digest {
         verified.add(None, "config.json", "its bytes are not those of the image's digest");
     }
-    for layer in &image.layers {
+    for layer in image.kept() {
         verified.layer(depot, layer)?;
     }
     Ok(verified)

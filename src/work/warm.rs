@@ -3,7 +3,7 @@
 
 use super::cell::{Cell, NoCell, Site};
 use super::run::{self, Planned};
-use super::{demolish, faults, gc, host, settings, shape};
+use super::{demolish, faults, gc, host, room, settings, shape};
 use crate::model::fault::Fault;
 use crate::model::job::{Job, Text};
 use crate::model::policy::Policy;
@@ -77,6 +77,7 @@ pub fn warm(request: Request<'_>) -> Result<Warmed, Fault> {
     let planned = run::decide(job, None, policy, root, runtime, best_effort)?;
     let Planned { host, home, .. } = &planned;
     gc::in_passing(home, &host.trees);
+    room::for_state(home, policy)?;
     let name = shape::name(&planned.plan.shape, host, policy, &planned.depot).map_err(os)?;
     let _alone = alone(home, &name, policy)?;
     let waiting = || cells::of(home, &name).into_iter().filter(|cell| !cell.expired()).count();

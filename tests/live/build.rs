@@ -193,6 +193,30 @@ fn a_builder_that_is_told_to_stop_stops() {
 }
 
 #[test]
+fn a_stage_that_fills_the_disk_is_stopped_before_it_is_full() {
+    live(|host| {
+        let dir = recipe(
+            host,
+            &["run = 'dd if=/dev/zero of=/big bs=1M count=60; sleep 60'\nlimits = { file_size = '1GiB', wall = '90s' }"],
+        );
+        let store = host.dir("small");
+        host.policy(&format!("store = {store:?}\n[import]\nkeep_free = '16MiB'\n"));
+        std::fs::create_dir_all(&store).expect("ours");
+        // A store of 64 MiB, which is gone with the mount namespace of this one build.
+        let script = r#"mount -t tmpfs -o size=64m small "$0" && exec "$@""#;
+        let build = host.runcell(&["image", "build", dir.to_str().expect("ours"), "--json"]);
+        let mut small = command("unshare");
+        small.args(["--mount", "sh", "-c", script]).arg(&store).arg(build.get_program()).args(build.get_args());
+        let done = small.stdin(Stdio::null()).output().expect("unshare is there");
+        let out = String::from_utf8_lossy(&done.stdout);
+        let answer: Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}"));
+        assert_eq!((done.status.code(), &answer["error"]["code"]), (Some(3), &json!("store:full")), "{out}");
+        assert!(answer["error"]["message"].as_str().is_some_and(|m| m.starts_with("stage[0]")), "{out}");
+        host.is_clean();
+    });
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_with_its_place() {
     live(|host| {
         let dir = recipe(host, &["rum = 'true'"]);

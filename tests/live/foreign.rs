@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-const TOOLS: [&str; 3] = ["umoci", "skopeo", "docker-registry"];
+const TOOLS: [&str; 4] = ["umoci", "skopeo", "docker-registry", "mmdebstrap"];
 
 /// Runs a test where the tools are; says aloud where they are not, which in the rig is a failure.
 #[track_caller]
@@ -39,13 +39,13 @@ fn text(path: &Path) -> String {
     path.to_str().expect("a path of ours").to_owned()
 }
 
-/// A layout of twelve layers with files that change, go, come back as something else, and directories that hide what was there.
-fn layout(host: &Host) -> String {
+/// A layout of layers with files that change, go, come back as something else, and directories that hide what was there.
+fn layout(host: &Host, layers: u32) -> String {
     let layout = text(&host.dir("layout"));
     let image = format!("{layout}:made");
     tool(&["umoci", "init", "--layout", &layout]);
     tool(&["umoci", "new", "--image", &image]);
-    for n in 0..12u32 {
+    for n in 0..layers {
         let root = host.dir(&format!("layer{n}"));
         let put = |path: &str, content: &str, mode: u32| {
             let path = root.join(path);
@@ -128,10 +128,27 @@ fn described(root: &Path) -> BTreeMap<String, String> {
 
 #[test]
 fn a_tree_of_twelve_layers_is_what_umoci_unpacks() {
-    with_tools("a_tree_of_twelve_layers_is_what_umoci_unpacks", |host| {
-        let layout = layout(host);
+    as_umoci_unpacks_it("a_tree_of_twelve_layers_is_what_umoci_unpacks", 12, false);
+}
+
+#[test]
+fn so_is_one_of_many_layers_which_cells_have_as_one() {
+    as_umoci_unpacks_it("so_is_one_of_many_layers_which_cells_have_as_one", 26, true);
+}
+
+/// How many trees lie in the store.
+fn trees(host: &Host) -> usize {
+    std::fs::read_dir(host.root().join("store/layers")).expect("a shelf").count()
+}
+
+#[track_caller]
+fn as_umoci_unpacks_it(name: &str, layers: u32, flat: bool) {
+    with_tools(name, |host| {
+        let layout = layout(host, layers);
         let imported = answer(host, &["image", "import", &layout, "--name", "made:1"]);
-        assert_eq!(imported["layers"], 12, "{imported}");
+        assert_eq!(imported["layers"], layers, "{imported}");
+        let kept = layers as usize + usize::from(flat);
+        assert_eq!(trees(host), kept);
         let unpacked = host.dir("unpacked");
         tool(&["umoci", "unpack", "--image", &format!("{layout}:made"), &text(&unpacked)]);
         let expected = described(&unpacked.join("rootfs"));
@@ -159,7 +176,7 @@ fn a_tree_of_twelve_layers_is_what_umoci_unpacks() {
         assert_eq!(seen.len(), expected.keys().filter(|name| !name.contains('\n')).count(), "{seen:#?}");
 
         let by_default = host.run(json!({"image": "made:1"}));
-        by_default.is("ok").said("11");
+        by_default.is("ok").said(&(layers - 1).to_string());
         let job = json!({"image": "made:1", "argv": ["/bin/sh", "-c", "echo $MADE; pwd; cat /opt/after; echo; : > /tmp/f; stat -c '%u %g' /tmp/f"]});
         host.run(job).is("ok").said("by umoci\n/srv\ny\n9 10\n");
         assert_eq!(answer(host, &["image", "verify", "made:1"])["differences"], json!([]));
@@ -174,13 +191,20 @@ fn a_tree_of_twelve_layers_is_what_umoci_unpacks() {
         tool(&["skopeo", "inspect", &format!("oci:{out}:back")]);
         let error = host.words(&["image", "export", "made:1", "--out", &out]);
         assert_eq!(error.0, 2, "not into what is there: {}", error.1);
+
+        // The one tree is the image's as its layers are.
+        answer(host, &["gc"]);
+        assert_eq!(trees(host), kept);
+        answer(host, &["image", "remove", "made:1"]);
+        answer(host, &["gc"]);
+        assert_eq!(trees(host), 0);
     });
 }
 
 #[test]
 fn every_form_of_an_image_is_one_image() {
     with_tools("every_form_of_an_image_is_one_image", |host| {
-        let layout = layout(host);
+        let layout = layout(host, 12);
         let digest = answer(host, &["image", "import", &layout, "--name", "a"])["digest"].clone();
         let saved = text(&host.dir("saved.tar"));
         tool(&["skopeo", "copy", "-q", &format!("oci:{layout}:made"), &format!("docker-archive:{saved}:org/tool:7")]);
@@ -217,13 +241,16 @@ fn every_form_of_an_image_is_one_image() {
 #[test]
 fn an_image_is_pulled_from_a_registry() {
     with_tools("an_image_is_pulled_from_a_registry", |host| {
-        let layout = layout(host);
+        let layout = layout(host, 2);
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("loopback is up").port();
+        // The password as htpasswd -B keeps it.
+        let accounts = host.file("htpasswd", "avatar:$2b$04$wPZY6lLY5ngGhH/4tCN/reHbZt5W6umUWin6mO8VXX74qPoYQXt9y\n");
+        let storage = text(&host.dir("registry"));
         let config = host.file(
             "registry.yml",
             format!(
-                "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n",
-                text(&host.dir("registry"))
+                "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {storage}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n\
+                 auth: {{htpasswd: {{realm: test, path: {accounts}}}}}\n"
             ),
         );
         let mut registry = command("docker-registry");
@@ -236,15 +263,70 @@ fn an_image_is_pulled_from_a_registry() {
             "copy",
             "-q",
             "--dest-tls-verify=false",
+            "--dest-creds=avatar:open sesame",
             &format!("oci:{layout}:made"),
             &format!("docker://{reference}"),
         ]);
-        let pulled = host.words(&["image", "pull", &reference, "--insecure"]);
-        let missing = host.words(&["image", "pull", &format!("localhost:{port}/team/none:3"), "--insecure"]);
+        let key = json!({"auths": {format!("localhost:{port}"): {"auth": "YXZhdGFyOm9wZW4gc2VzYW1l"}}});
+        let wrong = json!({"auths": {format!("localhost:{port}"): {"auth": "YXZhdGFyOm9wZW4gYmFybGV5"}}});
+        let (key, wrong) = (host.file("auth.json", key.to_string()), host.file("wrong.json", wrong.to_string()));
+        let pull = |name: &str, key: &str| {
+            host.words(&["image", "pull", &format!("localhost:{port}/{name}"), "--insecure", "--authfile", key])
+        };
+        let pulled = pull("team/made:3", &key);
+        let missing = pull("team/none:3", &key);
+        let refused = pull("team/made:3", &wrong);
         registry.kill().and_then(|()| registry.wait()).expect("ours");
         assert_eq!(pulled.0, 0, "{}{}", pulled.1, pulled.2);
-        assert!(missing.0 == 3 && missing.1.contains("pull:failed"), "{}", missing.1);
-        host.run(json!({"image": reference})).is("ok").said("11");
+        for told in [missing, refused] {
+            assert!(told.0 == 3 && told.1.contains("pull:failed") && told.1.contains("skopeo login"), "{}", told.1);
+        }
+        host.run(json!({"image": reference})).is("ok").said("1");
         assert_eq!(std::fs::read_dir(host.root().join("store/bench")).expect("ours").count(), 0);
+    });
+}
+
+/// A repository with one package, which mmdebstrap makes a root filesystem of: devices, apt's own directories and all.
+#[test]
+fn a_tar_of_mmdebstrap_runs() {
+    with_tools("a_tar_of_mmdebstrap_runs", |host| {
+        let (package, repository) = (host.dir("package"), host.dir("repository"));
+        for dir in [package.join("DEBIAN"), package.join("bin"), package.join("etc"), repository.clone()] {
+            std::fs::create_dir_all(dir).expect("made");
+        }
+        std::fs::copy("/usr/bin/busybox", package.join("bin/busybox")).expect("the gate has looked");
+        for applet in ["sh", "cat", "stat"] {
+            symlink("busybox", package.join("bin").join(applet)).expect("made");
+        }
+        std::fs::write(package.join("etc/said"), "by a package\n").expect("written");
+        let about = "Package: boxed\nVersion: 1\nArchitecture: all\nMaintainer: tests <tests@localhost>\nDescription: a shell\n";
+        std::fs::write(package.join("DEBIAN/control"), about).expect("written");
+        let deb = repository.join("boxed.deb");
+        tool(&["dpkg-deb", "--root-owner-group", "--build", &text(&package), &text(&deb)]);
+        let (sum, size) = (tool(&["sha256sum", &text(&deb)]), deb.metadata().expect("there").len());
+        let sum = sum.split(' ').next().expect("a digest");
+        let listed = format!("{about}Filename: ./boxed.deb\nSize: {size}\nSHA256: {sum}\n");
+        std::fs::write(repository.join("Packages"), listed).expect("written");
+        let tar = text(&host.dir("boxed.tar"));
+        let source = format!("deb [trusted=yes] copy:{} ./", text(&repository));
+        tool(&[
+            "mmdebstrap",
+            "--quiet",
+            "--mode=root",
+            "--variant=extract",
+            "--include=boxed",
+            "--format=tar",
+            "",
+            &tar,
+            &source,
+        ]);
+
+        let imported = answer(host, &["image", "import", &tar, "--name", "boxed"]);
+        let devices = imported["notices"].to_string();
+        assert!(devices.contains("dev/null") && devices.contains("dev/console"), "{imported}");
+        let ran = host
+            .run(json!({"image": "boxed", "argv": ["/bin/sh", "-c", "cat /etc/said; stat -c %u:%a /var/lib/apt/lists/partial"]}));
+        ran.is("ok").said("by a package\n42:700\n");
+        assert_eq!(answer(host, &["image", "verify", "boxed"])["differences"], json!([]));
     });
 }

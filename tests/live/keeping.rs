@@ -134,3 +134,17 @@ fn everything_runs_twice_and_one_after_the_other_leaves_as_much_as_none() {
         assert!(leftovers::groups().len() <= before + 200);
     });
 }
+
+#[test]
+fn nothing_is_started_on_a_full_disk() {
+    live(|host| {
+        host.policy("keep_free = '1000TiB'\n");
+        for words in [&["run", "--json", "--", "true"][..], &["warm", "--", "true"]] {
+            let (code, out, err) = host.words(words);
+            assert!(code == 3 && (out.contains("state:full") || err.contains("must stay so")), "{out}{err}");
+        }
+        assert_eq!(std::fs::read_dir(host.root().join("runs")).expect("a shelf").count(), 0);
+        host.policy("");
+        host.run(json!({"argv": ["true"]})).is("ok");
+    });
+}

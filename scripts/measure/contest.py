@@ -1,0 +1,61 @@
+"""Fair contests: who takes part takes turns, A B C A B C …, so that a machine whose speed drifts drifts for all of them alike;
+medians of whole processes, and ratios of medians, are what is reported. Standard library only.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+def call(argv, code=0):
+    """Wall time of one whole process in ms; its exit code must be as expected."""
+    began = time.monotonic()
+    got = subprocess.run(argv, **QUIET).returncode
+    if got != code:
+        sys.exit(f"{argv} exited with {got}")
+    return (time.monotonic() - began) * 1e3
+
+
+def interleaved(contenders, runs):
+    """Times of each contender, in ms; the first two rounds only warm up."""
+    times = {name: [] for name in contenders}
+    for turn in range(runs + 2):
+        for name, act in contenders.items():
+            took = act()
+            if turn >= 2:
+                times[name].append(took)
+    return times
+
+
+def table(title, head, rows):
+    widths = [max(len(str(row[i])) for row in [head, *rows]) for i in range(len(head))]
+    print(f"\n{title}")
+    for row in [head, *rows]:
+        print("  " + "  ".join(str(cell).ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def measured(argv):
+    """Wall time in ms and peak memory in MiB of one whole process and all that it waits for."""
+    began = time.monotonic()
+    streams = [(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_RDWR, 0) for fd in (0, 1)]
+    pid = os.posix_spawnp(argv[0], argv, os.environ, file_actions=streams)
+    _, status, usage = os.wait4(pid, 0)
+    if status:
+        sys.exit(f"{argv} ended with status {status}")
+    return (time.monotonic() - began) * 1e3, usage.ru_maxrss / 1024
+
+
+def ratios(title, times, reference):
+    """The table of a contest, each against one of them, and the same as figures."""
+    base = statistics.median(times[reference])
+    rows, figures = [], {}
+    for name, taken in times.items():
+        median, high = statistics.median(taken), sorted(taken)[min(len(taken) - 1, int(len(taken) * 0.95))]
+        rows.append((name, f"{min(taken):.1f}", f"{median:.1f}", f"{high:.1f}", f"{median / base:.2f}", f"{median - base:+.1f}"))
+        figures[name] = {"median_ms": median, "ratio": median / base}
+    table(title, ("contender", "min", "median", "p95", f"× {reference}", "ms more"), rows)
+    return figures
