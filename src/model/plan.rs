@@ -26,6 +26,8 @@ pub struct Shape {
     pub root: Root,
     /// A tmpfs of the sandbox's size over the root takes what is written there.
     pub writable_root: bool,
+    /// What is written becomes a layer: its programs may change owners and users, among the cell's own ids.
+    pub builds: bool,
     pub user: User,
     pub network: Network,
     pub mounts: Vec<PlannedMount>,

@@ -51,6 +51,7 @@ pub fn plan(job: Job, bundle: BundleName, policy: &Policy, facts: &Facts, best_e
     let shape = Shape {
         bundle,
         root,
+        builds: false,
         writable_root: job.writable_root,
         user: job.user.unwrap_or(User { uid: 1000, gid: 1000 }),
         network,

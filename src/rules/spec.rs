@@ -12,9 +12,9 @@ use crate::model::plan::{Plan, PlannedMount, Root, Shape};
 use crate::model::policy::IDS_PER_CELL;
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    LinuxBlockIoBuilder, LinuxCpuBuilder, LinuxIdMappingBuilder, LinuxMemoryBuilder, LinuxNamespaceType, LinuxPidsBuilder,
-    LinuxResources, LinuxThrottleDeviceBuilder, Mount, MountBuilder, PosixRlimitBuilder, PosixRlimitType, RootBuilder, Spec,
-    UserBuilder,
+    Capabilities, Capability, LinuxBlockIoBuilder, LinuxCapabilitiesBuilder, LinuxCpuBuilder, LinuxIdMappingBuilder,
+    LinuxMemoryBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources, LinuxThrottleDeviceBuilder, Mount, MountBuilder,
+    PosixRlimitBuilder, PosixRlimitType, RootBuilder, Spec, UserBuilder,
 };
 use std::collections::BTreeMap;
 
@@ -44,6 +44,19 @@ pub struct Place<'a> {
     /// A host directory to be bound at /sandbox in place of its tmpfs (standalone bundles with files).
     pub sandbox: Option<&'a str>,
 }
+
+/// What root needs to install packages (dpkg, adduser), each held in the cell's user namespace alone: nothing of it reaches the
+/// kernel's settings, mounts or network. Init has them too, so that it can end what has become another user.
+const BUILDER: [Capability; 8] = [
+    Capability::Chown,
+    Capability::DacOverride,
+    Capability::Fowner,
+    Capability::Fsetid,
+    Capability::Kill,
+    Capability::Setfcap,
+    Capability::Setgid,
+    Capability::Setuid,
+];
 
 /// What makes a fault of the baseline ours.
 fn ours(e: impl std::fmt::Display) -> Fault {
@@ -109,6 +122,13 @@ fn common(shape: &Shape, place: &Place<'_>) -> Result<Spec, Fault> {
 }
 
 fn build(spec: &mut Spec, shape: &Shape, place: &Place<'_>) -> Result<(), OciSpecError> {
+    if shape.builds
+        && let Some(process) = spec.process_mut()
+    {
+        let set: Capabilities = BUILDER.into_iter().collect();
+        let all = LinuxCapabilitiesBuilder::default().bounding(set.clone()).permitted(set.clone()).effective(set);
+        process.set_capabilities(Some(all.inheritable(Capabilities::new()).ambient(Capabilities::new()).build()?));
+    }
     spec.set_root(Some(RootBuilder::default().path(place.rootfs).readonly(!shape.writable_root).build()?));
     let mut mounts = spec.mounts_mut().take().unwrap_or_default();
     mounts.push(tmpfs("/dev/shm", shape.shm_bytes, shape.inodes, "1777", shape, true)?);

@@ -114,7 +114,8 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     let Request { job, digest, policy, root, runtime, best_effort, stdin, live, upper, stack, cold } = request;
     let (id, labels) = (job.id.clone(), job.labels.clone());
     let planned = decide(job, stack, policy, root, runtime, best_effort)?;
-    let Planned { plan, host, home, image, depot, taken } = planned;
+    let Planned { mut plan, host, home, image, depot, taken } = planned;
+    plan.shape.builds = upper.is_some();
     gc::in_passing(&home, &host.trees);
     room::for_state(&home, policy)?;
 

@@ -192,6 +192,27 @@ fn a_builder_that_is_told_to_stop_stops() {
     });
 }
 
+/// What installing packages takes: owners, modes, other users. Nothing of it is there when a job runs.
+#[test]
+fn a_stage_is_root_among_its_own_ids() {
+    live(|host| {
+        let script = "mkdir /own; echo x > /own/f; chown 7:8 /own/f; chmod 4755 /own/f; chown -R 33:33 /own/.; chown 7 /own/f; \
+                      echo somebody::1234:1234::/:/bin/sh >> /etc/passwd; su somebody -s /bin/sh -c 'id -u > /tmp/id'; cat /tmp/id > /id; \
+                      sleep 77 & su somebody -s /bin/sh -c 'sleep 78' & grep Cap /proc/self/status > /held; \
+                      mount -t tmpfs x /own && exit 9; mknod /own/null c 1 3 && exit 9; echo 1 > /proc/sys/net/ipv4/ip_forward && exit 9; :";
+        recipe(host, &[&format!("run = {}", json!(script))]);
+        let built = build(host);
+        assert_eq!(built["failed"], json!(null), "{built}");
+        let told = run(
+            host,
+            "env",
+            "stat -c '%u:%g %a' /own /own/f; cat /id; grep -c CapEff:.*[1-9a-f] /held; grep -c Cap.*:.*[1-9a-f] /proc/self/status; chown 5 /tmp 2>&1; :",
+        );
+        assert!(told.starts_with("33:33 755\n7:33 755\n1234\n1\n0\n") && told.contains("not permitted"), "{told}");
+        host.is_clean();
+    });
+}
+
 #[test]
 fn a_stage_that_fills_the_disk_is_stopped_before_it_is_full() {
     live(|host| {
