@@ -76,7 +76,10 @@ pub fn swap_bytes(meminfo: &str) -> u64 {
 
 /// Cores that we may run on.
 pub fn cpus() -> u32 {
-    std::thread::available_parallelism().map_or(1, |n| n.get() as u32)
+    // Not std's available_parallelism: that reads the quotas of our own groups, which do not bind the cell's.
+    let ours = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0));
+    let count = |set: nix::sched::CpuSet| (0..nix::sched::CpuSet::count()).filter(|n| set.is_set(*n).unwrap_or(false)).count();
+    ours.map_or(1, |set| count(set).max(1) as u32)
 }
 
 /// 80 random bits and more, from the kernel.

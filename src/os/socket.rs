@@ -8,14 +8,21 @@ use nix::sys::socket::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
-/// One end of a connection.
+/// One end of a connection, and the room for its packets, which is made once.
 #[derive(Debug)]
-pub struct Peer(OwnedFd);
+pub struct Peer(OwnedFd, RefCell<Vec<u8>>);
+
+impl Peer {
+    fn new(socket: OwnedFd) -> Self {
+        Self(socket, RefCell::default())
+    }
+}
 
 /// A packet as it came.
 #[derive(Debug)]
@@ -60,7 +67,7 @@ pub fn connect_to(dir: &Path, name: &str) -> OsResult<Peer> {
         connect(s.as_raw_fd(), &address(&open, name)?)?;
         Ok(s)
     });
-    made.map(Peer).at("connect to the socket in", dir)
+    made.map(Peer::new).at("connect to the socket in", dir)
 }
 
 /// The next connection, close-on-exec.
@@ -69,7 +76,7 @@ pub fn connect_to(dir: &Path, name: &str) -> OsResult<Peer> {
 /// of accept.
 pub fn accept(listener: BorrowedFd<'_>) -> io::Result<Peer> {
     let raw: RawFd = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
-    sys::owned(raw).map(Peer)
+    sys::owned(raw).map(Peer::new)
 }
 
 impl Peer {
@@ -95,7 +102,10 @@ impl Peer {
     /// # Errors
     /// InvalidData for a packet that is too large or makes no sense.
     pub fn receive<T: DeserializeOwned>(&self, now: bool) -> io::Result<Option<Packet<T>>> {
-        let mut buf = vec![0u8; crate::model::wire::PACKET];
+        let mut buf = self.1.borrow_mut();
+        if buf.is_empty() {
+            *buf = vec![0; crate::model::wire::PACKET];
+        }
         let flags = if now { libc::MSG_DONTWAIT } else { 0 };
         let (n, fds, pid) = loop {
             match sys::receive(self.0.as_fd(), &mut buf, flags) {
@@ -156,7 +166,7 @@ mod tests {
     fn last_words_arrive_though_nobody_read_ours() {
         let (a, b) =
             nix::sys::socket::socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::empty()).expect("pair");
-        let (ours, theirs) = (Peer(a), Peer(b));
+        let (ours, theirs) = (Peer::new(a), Peer::new(b));
         theirs.send(&Report::Done, &[]).expect("sent");
         ours.send(&Order::Kill, &[]).expect("sent, and never read");
         drop(theirs);
@@ -171,6 +181,6 @@ mod tests {
         let (a, b) =
             nix::sys::socket::socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::empty()).expect("pair");
         nix::unistd::write(&a, &[0xff; 100]).expect("write");
-        assert!(Peer(b).receive::<Report>(true).is_err());
+        assert!(Peer::new(b).receive::<Report>(true).is_err());
     }
 }

@@ -102,6 +102,11 @@ impl RunDir {
         &self.path
     }
 
+    /// What the runtime makes the cell of.
+    pub fn config(&self) -> PathBuf {
+        self.path.join("config.json")
+    }
+
     pub fn rootfs(&self) -> PathBuf {
         self.path.join("rootfs")
     }

@@ -6,7 +6,7 @@ use crate::os::cgroup::{Group, Trees};
 use crate::os::error::{At, OsResult};
 use crate::os::{clock, files, watch};
 use crate::runtime::driver;
-use crate::store::home::Home;
+use crate::store::home::{Home, RunDir};
 use crate::store::ids::{self, Slot};
 use crate::store::runs::{self, Owned};
 
@@ -39,6 +39,15 @@ pub fn primer(cgroup: &str) -> String {
 pub fn groups(trees: &Trees, cgroup: &str) -> OsResult<()> {
     empty(&trees.group(&primer(cgroup)))?;
     empty(&trees.group(cgroup))
+}
+
+/// Removes what only the runtime needed, of a cell that is up: whoever ends it asks no runtime.
+///
+/// # Errors
+/// of the first step that fails.
+pub fn strip(home: &Home, run: &RunDir) -> OsResult<()> {
+    files::remove_tree(&home.container(&run.id))?;
+    [run.config(), run.log(), run.console()].iter().try_for_each(|path| std::fs::remove_file(path).at("remove", path))
 }
 
 /// Removes what is left of a run whose cell is proven empty.

@@ -7,6 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// One read; a pipe of 1 MiB is emptied in few of them.
 const READ: usize = 256 * 1024;
+/// The first ones: most programs say little, and each page of a buffer that is touched costs a fault.
+const FIRST: usize = 4096;
 
 /// One captured stream.
 #[derive(Debug)]
@@ -39,7 +41,7 @@ impl<'a> Capture<'a> {
     /// # Errors
     /// of read.
     pub fn read(&mut self, buf: &mut Vec<u8>) -> io::Result<bool> {
-        buf.resize(READ, 0);
+        buf.resize(buf.len().max(FIRST), 0);
         let Some(pipe) = &self.pipe else { return Ok(false) };
         match pipe::read(pipe, buf)? {
             Chunk::Later => {}
@@ -48,6 +50,9 @@ impl<'a> Capture<'a> {
                 let room = usize::try_from(self.limit).unwrap_or(usize::MAX).saturating_sub(self.kept.len());
                 self.kept.extend_from_slice(&buf[..n.min(room)]);
                 self.total += n as u64;
+                if n == buf.len() {
+                    buf.resize(READ, 0);
+                }
             }
         }
         Ok(self.total > self.limit)

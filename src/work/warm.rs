@@ -138,6 +138,7 @@ fn one(planned: &Planned, policy: &Policy, signals: &Signals, shape: &str, ttl: 
             wait: Some(ttl),
         };
         record.floor = Cell::start(site, &plan.shape)?.park(signals, deadline)?;
+        demolish::strip(home, &owned.dir)?;
         record.state = RunState::Waiting;
         runs::write(&owned.dir, &record)?;
         Ok(())
