@@ -1,5 +1,6 @@
 //! The roof: words of argv to Job and Policy, answers to stdout, faults to exit codes.
 
+mod batch;
 mod flags;
 mod image;
 mod jobs;
@@ -29,6 +30,7 @@ fn dispatch(words: Words) -> ExitCode {
     let common = common.with_environment();
     let answered = match command {
         Command::Run(args) => return run::run(&common, args),
+        Command::Batch(args) => batch::batch(&common, args),
         Command::Bundle(args) => jobs::bundle(&common, args),
         Command::Warm(args) => warm::warm(&common, args),
         Command::List { json } => policy(&common).and_then(|p| {

@@ -4,6 +4,7 @@
 use crate::model::fault::{Fault, Whose};
 use crate::model::finding::{Diagnosis, State};
 use crate::model::outcome::{Outcome, Verdict};
+use crate::work::batch::Tally;
 use crate::work::build::{Built, Failed, News};
 use crate::work::list::Listed;
 use serde::Serialize;
@@ -154,6 +155,56 @@ impl Progress {
     }
 }
 
+/// A batch's progress: one line that changes, on a terminal alone.
+pub(super) struct Pace {
+    /// When it was last told, in ns, with how many answers and how many bytes of input behind it.
+    told: (u64, u64, u64),
+    /// Answers and bytes of input a second, those of late counting most.
+    rates: Option<(f64, f64)>,
+}
+
+impl Pace {
+    /// `None` where nobody watches.
+    pub(super) fn new() -> Option<Self> {
+        use std::io::IsTerminal;
+        std::io::stderr().is_terminal().then_some(Self { told: (0, 0, 0), rates: None })
+    }
+
+    pub(super) fn tell(&mut self, tally: &Tally) {
+        eprint!("\r\x1b[K{}", self.line(tally));
+    }
+
+    pub(super) fn over(&self) {
+        eprintln!();
+    }
+
+    fn line(&mut self, t: &Tally) -> String {
+        let answered = t.ok + t.otherwise + t.refused;
+        let (at, answers, bytes) = std::mem::replace(&mut self.told, (t.elapsed_ns, answered, t.done_bytes));
+        let seconds = t.elapsed_ns.saturating_sub(at) as f64 / 1e9;
+        if seconds > 0.0 {
+            let now = ((answered - answers) as f64 / seconds, (t.done_bytes - bytes) as f64 / seconds);
+            let mix = |old: f64, new: f64| old + (new - old) * (seconds / 5.0).min(1.0);
+            self.rates = Some(self.rates.map_or(now, |old| (mix(old.0, now.0), mix(old.1, now.1))));
+        }
+        let (per_second, bytes_per_second) = self.rates.unwrap_or_default();
+        let mut line =
+            format!("{answered} answered, {per_second:.1}/s, {} not ok, {} running", t.otherwise + t.refused, t.running);
+        if t.before > 0 {
+            line += &format!(", {} before", t.before);
+        }
+        if let Some(all) = t.input_bytes.filter(|all| *all > 0) {
+            line += &format!(", {:.0} %", t.done_bytes as f64 * 100.0 / all as f64);
+            let left = all.saturating_sub(t.done_bytes) as f64 / bytes_per_second;
+            if left.is_finite() {
+                let left = left as u64;
+                line += &format!(", {}:{:02}:{:02} left", left / 3600, left / 60 % 60, left % 60);
+            }
+        }
+        line
+    }
+}
+
 /// Images as lines for people, one a name.
 pub(super) fn images(images: &[crate::work::image::Listed]) -> ExitCode {
     let mut out = std::io::stdout().lock();
@@ -242,6 +293,24 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_batch_tells_its_pace_and_what_is_left() {
+        let mut pace = Pace { told: (0, 0, 0), rates: None };
+        let tally = |seconds: u64, ok, bytes| Tally {
+            ok,
+            otherwise: 2,
+            running: 3,
+            elapsed_ns: seconds * 1_000_000_000,
+            done_bytes: bytes,
+            input_bytes: Some(10_000),
+            ..Tally::default()
+        };
+        assert_eq!(pace.line(&tally(1, 8, 1_000)), "10 answered, 10.0/s, 2 not ok, 3 running, 10 %, 0:00:09 left");
+        assert_eq!(pace.line(&tally(6, 58, 6_000)), "60 answered, 10.0/s, 2 not ok, 3 running, 60 %, 0:00:04 left");
+        let endless = Tally { before: 4, input_bytes: None, ..tally(7, 58, 6_000) };
+        assert_eq!(pace.line(&endless), "60 answered, 8.0/s, 2 not ok, 3 running, 4 before");
+    }
 
     #[test]
     fn terminals_are_not_driven() {

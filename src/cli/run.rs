@@ -32,10 +32,11 @@ pub(super) fn run(common: &Common, args: RunArgs) -> ExitCode {
 /// `refill` is to be kept until everything is over.
 fn answer(common: &Common, args: &RunArgs, json: bool, refill: &mut Option<Refill>) -> Result<Answered, Fault> {
     let given = jobs::read(args.job.as_deref(), &args.flags)?;
-    if let Some(count) = args.refill {
+    let policy = settings::policy(common.policy.as_deref())?;
+    let count = args.refill.unwrap_or(usize::from(policy.warm.refill));
+    if count > 0 {
         *refill = Some(refill::prepare(&given.job, &common.words(), args.best_effort, count)?);
     }
-    let policy = settings::policy(common.policy.as_deref())?;
     let stdin = std::io::stdin();
     let (stdout, stderr) = report::streams();
     // For people stdin goes through unless told otherwise; for programs it may be where the job came from.

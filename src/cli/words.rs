@@ -54,6 +54,8 @@ pub(super) enum Command {
     Run(RunArgs),
     /// Start cells ahead of their jobs; a later run of the same shape takes one, and starts 40 times as fast
     Warm(WarmArgs),
+    /// Run many jobs: JSON lines in, as many at a time as there are cores, an answer a line out as each is ready
+    Batch(BatchArgs),
     /// Write the job's OCI bundle without running it
     Bundle(BundleArgs),
     /// Show live and stale runs
@@ -238,6 +240,28 @@ pub(super) struct WarmArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct BatchArgs {
+    /// Jobs, one JSON document a line; {"cancel": "id"} stops one. - is stdin
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub source: PathBuf,
+    /// How many run at a time [default: as many as there are cores]
+    #[arg(long, short, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// How many more are read, and cells made, ahead of those that run [default: as --jobs]
+    #[arg(long, value_name = "N")]
+    pub ahead: Option<usize>,
+    /// Remember in this file what was answered, and go on where a batch that was killed has left off; jobs need ids then
+    #[arg(long, value_name = "FILE")]
+    pub journal: Option<PathBuf>,
+    /// No progress on a terminal
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Run jobs also where a limit cannot be enforced
+    #[arg(long)]
+    pub best_effort: bool,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct BundleArgs {
     /// The job, a JSON file or stdin (-)
     #[arg(long, value_name = "FILE")]
@@ -254,5 +278,7 @@ pub(super) struct BundleArgs {
 /// Whether the caller wants JSON, judged before the words make sense: a program must get its error as one document.
 pub(super) fn json_form(args: &[OsString]) -> bool {
     let ours = args.iter().take_while(|a| *a != "--");
-    ours.filter_map(|a| a.to_str()).any(|a| a == "--json" || a == "--job" || a.starts_with("--job="))
+    let command = ours.clone().find(|a| *a == "run" || *a == "batch");
+    command.is_some_and(|c| c == "batch")
+        || ours.filter_map(|a| a.to_str()).any(|a| a == "--json" || a == "--job" || a.starts_with("--job="))
 }

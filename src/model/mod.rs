@@ -13,6 +13,7 @@ pub mod image;
 pub mod ingredient;
 pub mod job;
 pub mod limits;
+pub mod lines;
 pub mod names;
 pub mod object;
 pub mod outcome;

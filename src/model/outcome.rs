@@ -13,6 +13,9 @@ pub const VERSION: u32 = 1;
 #[schemars(title = "Outcome")]
 pub struct Outcome {
     pub version: u32,
+    /// In a batch the number of the job's line, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
     /// The job's own id, if it had one.
     pub id: Option<String>,
     pub run: String,

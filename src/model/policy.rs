@@ -31,6 +31,7 @@ pub struct Policy {
     pub bundles: Vec<HostPath>,
     pub runtime: RuntimeChoice,
     pub cgroup: CgroupChoice,
+    pub warm: Warm,
     /// Host directories (and files) below which a job's bind mounts may lie. None by default.
     pub bind: Vec<HostPath>,
     /// As `bind`, for binds with `"writable": true`; each must also be allowed by `bind`.
@@ -110,6 +111,14 @@ pub struct CgroupChoice {
     pub parent: Option<super::paths::GuestPath>,
 }
 
+/// Cells made ahead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Warm {
+    /// How many of a job's shape `runcell run` has wait when it is over, unless `--refill` says it. None by default.
+    pub refill: u16,
+}
+
 /// How many ids one cell has.
 pub const IDS_PER_CELL: u32 = 65_536;
 
@@ -169,6 +178,7 @@ impl Default for Policy {
             bundles: Vec::new(),
             runtime: RuntimeChoice::default(),
             cgroup: CgroupChoice::default(),
+            warm: Warm::default(),
             bind: Vec::new(),
             bind_writable: Vec::new(),
             files: everywhere(),

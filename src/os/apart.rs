@@ -1,7 +1,8 @@
 //! Work in a process of its own: for what confines itself for good, or must not take us along when it fails.
 //!
-//! It is a copy of ours and not a program, so that it takes whatever we know. It ends with us: a signal to us is passed on, and
-//! if we are killed it gets SIGTERM. (PR_SET_PDEATHSIG fires when the thread ends that forked; here that is our only one.)
+//! It is a copy of ours and not a program, so that it takes whatever we know. It ends with us: if we are killed it gets SIGTERM.
+//! (PR_SET_PDEATHSIG fires when the thread ends that forked; here that is our only one.) Who waits for it ([`apart`]) passes
+//! signals on to it; who does not ([`beside`]) says itself when it is to end.
 
 use super::clock;
 use super::error::{At, OsResult};
@@ -10,8 +11,11 @@ use super::signal::{self, Signals};
 use super::sys;
 use super::watch::{self, For};
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use std::fs::File;
 use std::io::{PipeReader, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The most that is taken back.
 const ANSWER_MOST: u64 = 256 << 20;
@@ -63,6 +67,38 @@ pub fn looked_after(
     }
 }
 
+/// Begins work and does not wait for it; it may hear of its end by the process. Of our descriptors it has `keep` and stderr,
+/// and no signal of our terminal reaches it. Only for processes with one thread.
+///
+/// # Errors
+/// of fork.
+pub fn beside(keep: &[BorrowedFd<'_>], work: impl FnOnce()) -> OsResult<Process> {
+    let what = "a process for work of its own";
+    let ours = std::process::id();
+    match sys::fork().at("fork", what)? {
+        sys::Fork::Child => {
+            let tied = nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).is_ok();
+            if tied && nix::unistd::getppid().as_raw() as u32 == ours && leave(keep).is_ok() {
+                // A panic must not walk up into what is our parent's.
+                let _ = catch_unwind(AssertUnwindSafe(work));
+            }
+            sys::exit_now(0)
+        }
+        sys::Fork::Parent(pid) => Process::hold(pid).at("hold", what),
+    }
+}
+
+/// Lets go of what is our parent's: its terminal's signals, its streams, its leases, the ends of others' pipes.
+fn leave(keep: &[BorrowedFd<'_>]) -> std::io::Result<()> {
+    nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    for stream in [0, 1] {
+        sys::place(null.as_fd(), stream)?;
+    }
+    drop(null);
+    sys::close_all_but(3, keep)
+}
+
 fn listen(
     mut reader: PipeReader,
     child: &Process,
@@ -112,6 +148,7 @@ fn listen(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsRawFd;
 
     fn soon() -> u64 {
         clock::now_ns() + 20_000_000_000
@@ -140,6 +177,25 @@ mod tests {
         };
         assert_eq!(looked_after(soon(), &mut twice, wait).expect("forked"), Some(vec![1]));
         assert!(looks >= 2);
+    }
+
+    #[test]
+    fn what_works_beside_us_has_what_it_was_given_and_ends_when_told() {
+        let (mut reader, writer) = std::io::pipe().expect("pipe");
+        let (other, _kept) = std::io::pipe().expect("pipe");
+        let (word, theirs) = (writer.try_clone().expect("dup"), format!("/proc/self/fd/{}", other.as_raw_fd()));
+        let child = beside(&[word.as_fd(), writer.as_fd()], || {
+            let gone = !std::path::Path::new(&theirs).exists();
+            let _ = (&writer).write_all(if gone { b"gone" } else { b"here" });
+            nix::unistd::pause();
+        });
+        drop((word, other));
+        let child = child.expect("forked");
+        let mut said = [0; 4];
+        reader.read_exact(&mut said).expect("its word");
+        assert_eq!(&said, b"gone");
+        child.terminate().expect("it lives");
+        assert!(child.wait(soon()).expect("ours").is_some());
     }
 
     #[test]

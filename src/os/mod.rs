@@ -8,6 +8,8 @@ pub mod beneath;
 pub mod lease;
 pub mod socket;
 pub mod pipe;
+pub mod lines;
+pub mod sheet;
 pub mod limit;
 pub mod signal;
 pub mod watch;

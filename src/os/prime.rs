@@ -51,7 +51,7 @@ pub fn start(group: Group) -> OsResult<Primer> {
 
 /// The helper's life. It keeps three descriptors and no other: with a copy of its parent's leases it would outlive it as owner.
 fn help(groups: &[File; 2], lifeline: &PipeReader) -> std::io::Result<()> {
-    sys::close_all_but([groups[0].as_fd(), groups[1].as_fd(), lifeline.as_fd()])?;
+    sys::close_all_but(0, &[groups[0].as_fd(), groups[1].as_fd(), lifeline.as_fd()])?;
     for group in groups.iter().cycle().take(MOVES_MOST) {
         nix::unistd::write(group, b"0")?; // "0" is whoever writes
         if !watch::any(&[((), lifeline.as_fd(), For::Read)], Some(clock::now_ns() + PAUSE_NS))?.is_empty() {

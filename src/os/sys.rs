@@ -75,11 +75,10 @@ pub fn owned(fresh: RawFd) -> io::Result<OwnedFd> {
     inherited(fresh)
 }
 
-/// Closes every descriptor but these (close_range(2)), for a child of [`fork`] that must keep nothing of its parent's.
-pub fn close_all_but<const N: usize>(keep: [BorrowedFd<'_>; N]) -> io::Result<()> {
-    let mut numbers = keep.map(|fd| fd.as_raw_fd() as u32);
+/// Closes every descriptor from `first` on but these (close_range(2)), for a child of [`fork`] that must keep nothing of its parent's.
+pub fn close_all_but(mut first: u32, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut numbers: Vec<u32> = keep.iter().map(|fd| fd.as_raw_fd() as u32).collect();
     numbers.sort_unstable();
-    let mut first = 0;
     for number in numbers.into_iter().chain([u32::MAX]) {
         if first < number {
             let last = number.saturating_sub(1);
@@ -87,7 +86,7 @@ pub fn close_all_but<const N: usize>(keep: [BorrowedFd<'_>; N]) -> io::Result<()
             // `exit_now`, which runs no destructors.
             cvt(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
         }
-        first = number.saturating_add(1);
+        first = first.max(number.saturating_add(1));
     }
     Ok(())
 }

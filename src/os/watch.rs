@@ -13,6 +13,8 @@ pub enum For {
     Read,
     /// Room to write, or nobody who reads.
     Write,
+    /// Nobody who reads what is written here any more; room to write is not waited for.
+    Desertion,
     /// A change that the kernel notifies by POLLPRI (memory.events, cgroup.events).
     Change,
 }
@@ -25,6 +27,7 @@ pub fn any<T: Copy>(sources: &[(T, BorrowedFd<'_>, For)], deadline_ns: Option<u6
     let flags = |what: For| match what {
         For::Read => PollFlags::POLLIN,
         For::Write => PollFlags::POLLOUT,
+        For::Desertion => PollFlags::empty(), // an error or a hang-up is told unasked (poll(2))
         For::Change => PollFlags::POLLPRI,
     };
     let mut fds: Vec<PollFd<'_>> = sources.iter().map(|(_, fd, what)| PollFd::new(*fd, flags(*what))).collect();
@@ -55,7 +58,11 @@ mod tests {
         let soon = || Some(clock::now_ns() + 1_000_000);
         assert_eq!(any(&[(1, r.as_fd(), For::Read)], soon()).expect("poll"), Vec::<i32>::new());
         assert_eq!(any(&[(1, r.as_fd(), For::Read), (2, w.as_fd(), For::Write)], None).expect("poll"), [2]);
+        assert_eq!(any(&[(1, w.as_fd(), For::Desertion)], soon()).expect("poll"), Vec::<i32>::new());
         drop(w);
         assert_eq!(any(&[(1, r.as_fd(), For::Read)], None).expect("poll"), [1], "the end counts as readable");
+        let (r, w) = nix::unistd::pipe().expect("pipe");
+        drop(r);
+        assert_eq!(any(&[(1, w.as_fd(), For::Desertion)], None).expect("poll"), [1]);
     }
 }

@@ -1,6 +1,7 @@
 //! Decisions: pure functions from words to words. Two islands, plan before and verdict after; between them only acts.
 
 pub mod accounts;
+pub mod ahead;
 pub mod advisories;
 pub mod ceilings;
 pub mod cgroup_needs;

@@ -7,6 +7,7 @@ pub mod flat;
 pub mod home;
 pub mod ids;
 pub mod images;
+pub mod journal;
 pub mod layers;
 pub mod merged;
 pub mod names;

@@ -4,11 +4,12 @@
 use crate::model::record::Record;
 use crate::os::cgroup::{Group, Trees};
 use crate::os::error::{At, OsResult};
-use crate::os::{clock, files, watch};
+use crate::os::{clock, files, process, watch};
 use crate::runtime::driver;
 use crate::store::home::{Home, RunDir};
 use crate::store::ids::{self, Slot};
-use crate::store::runs::{self, Owned};
+use crate::store::runs::{self, Found, Owned};
+use std::path::Path;
 
 /// How long dying processes may take before the cell counts as not cleaned up.
 const DEADLINE_NS: u64 = 5_000_000_000;
@@ -81,6 +82,25 @@ pub fn stale(home: &Home, trees: &Trees, owned: Owned) -> OsResult<()> {
     groups(trees, &cgroup)?;
     let slot = first_id.map(|first| reopen(home, first)).transpose()?;
     clear(home, owned, slot)
+}
+
+/// Who owns a run. A child that its supervisor was just making when it was killed has a copy of its lease until it executes,
+/// or notices: that moment is waited for, lest such a run be taken for a live one.
+pub(super) fn claim_dead(dir: RunDir) -> OsResult<Option<Found>> {
+    for _ in 0..100 {
+        match runs::claim(dir.clone())? {
+            Some(Found::Live(dir)) if abandoned(&dir) => {
+                let _ = watch::any::<()>(&[], Some(clock::now_ns() + 5_000_000));
+            }
+            found => return Ok(found),
+        }
+    }
+    Ok(Some(Found::Live(dir)))
+}
+
+fn abandoned(dir: &RunDir) -> bool {
+    let supervisor = runs::read(dir).map(|record| record.supervisor);
+    supervisor.is_some_and(|s| !process::alive(Path::new("/proc"), s.pid, s.start_ticks))
 }
 
 /// A dead run's slot. Whoever looks for a free one holds each for a moment: wait for that.

@@ -5,11 +5,11 @@ use super::{demolish, faults, host, settings, shape};
 use crate::model::fault::Fault;
 use crate::model::policy::Policy;
 use crate::os::cgroup::Trees;
+use crate::os::clock;
 use crate::os::error::OsResult;
-use crate::os::{clock, process, watch};
 use crate::rules::garbage::Wishes;
 use crate::store::cells::{self, Waiting};
-use crate::store::home::{Home, RunDir};
+use crate::store::home::Home;
 use crate::store::runs::{self, Found};
 use crate::store::skeletons;
 use serde::Serialize;
@@ -48,7 +48,7 @@ pub fn gc(policy: &Policy, root: Option<&Path>, wishes: Wishes, dry_run: bool) -
     let trees = host::trees()?;
     let mut swept = Swept { dry_run, ..Swept::default() };
     for dir in runs::names(&home).map_err(|e| faults::ours(&e))? {
-        let Some(found) = claim(dir).map_err(|e| faults::ours(&e))? else { continue };
+        let Some(found) = demolish::claim_dead(dir).map_err(|e| faults::ours(&e))? else { continue };
         match found {
             Found::Live(dir) => swept.live.push(dir.id.to_string()),
             Found::Stale(owned) => {
@@ -96,25 +96,6 @@ fn cells(home: &Home, trees: &Trees, swept: &mut Swept) -> Result<(), Fault> {
 pub(super) fn burn(home: &Home, trees: &Trees, cell: &Waiting) -> OsResult<bool> {
     let Some(owned) = cells::take(home, cell)? else { return Ok(false) };
     demolish::stale(home, trees, owned).map(|()| true)
-}
-
-/// Who owns a run. A child that its supervisor was just making when it was killed has a copy of its lease until it executes,
-/// or notices: that moment is waited for, lest such a run be taken for a live one.
-fn claim(dir: RunDir) -> OsResult<Option<Found>> {
-    for _ in 0..100 {
-        match runs::claim(dir.clone())? {
-            Some(Found::Live(dir)) if abandoned(&dir) => {
-                let _ = watch::any::<()>(&[], Some(clock::now_ns() + 5_000_000));
-            }
-            found => return Ok(found),
-        }
-    }
-    Ok(Some(Found::Live(dir)))
-}
-
-fn abandoned(dir: &RunDir) -> bool {
-    let supervisor = runs::read(dir).map(|record| record.supervisor);
-    supervisor.is_some_and(|s| !process::alive(Path::new("/proc"), s.pid, s.start_ticks))
 }
 
 /// What each start does for the others, for a bounded time; trouble is left to `gc`, which tells of it.

@@ -1,5 +1,6 @@
 //! One job, end to end: plan, create a cell, dispatch, watch, judge, clean up.
 
+use super::answer::Frame;
 use super::cell::{Cell, NoCell, Running, Site, Starting, Waiting};
 use super::claim::{self, Claimed, Found};
 use super::host::{self, Host};
@@ -12,15 +13,15 @@ use crate::model::image::Image;
 use crate::model::job::{ImageRef, Job};
 use crate::model::limits::Limits;
 use crate::model::names::BundleName;
-use crate::model::outcome::{Cleanup, Outcome, Phases, Provenance, Start, VERSION};
+use crate::model::outcome::{Outcome, Phases, Start};
 use crate::model::plan::{Fill, Plan, Shape};
 use crate::model::policy::Policy;
 use crate::model::record::{Process, Record, RunState};
 use crate::os::cgroup::{Group, Trees};
 use crate::os::error::At;
 use crate::os::signal::Signals;
-use crate::os::{clock, counters, pipe, prime, probe, process, signal, sys};
-use crate::rules::{merge, plan, usage, verdict};
+use crate::os::{clock, counters, pipe, prime, probe, process, signal};
+use crate::rules::{merge, plan, usage};
 use crate::store::depot::Depot;
 use crate::store::home::Home;
 use crate::store::ids::{self, Slot};
@@ -96,7 +97,7 @@ pub(super) struct Planned {
     pub plan: Plan,
     pub host: Host,
     pub home: Home,
-    image: String,
+    pub image: String,
     pub depot: Depot,
     /// Holds the image in the store until the cell is over.
     pub taken: Option<Taken>,
@@ -119,8 +120,11 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     gc::in_passing(&home, &host.trees);
     room::for_state(&home, policy)?;
 
+    // Called off before anything was made.
+    let called_off = signals.next().at("read", "signals").map_err(|e| faults::ours(&e))?.is_some();
     // A writable root's changes are to stay in a place that is this job's alone.
-    let found = if cold || upper.is_some() { Found::default() } else { waiting(&plan, &host, policy, &depot, &home) };
+    let found =
+        if cold || upper.is_some() || called_off { Found::default() } else { waiting(&plan, &host, policy, &depot, &home) };
     let (owned, slot, cell) = match found.claimed {
         Some(Claimed { owned, slot, cell }) => (owned, Some(slot), Some(cell)),
         None => (runs::create(&home).map_err(|e| faults::ours(&e))?, None, None),
@@ -138,9 +142,7 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
         first_id: slot.as_ref().map(|slot| slot.first),
         floor: None,
     };
-    let provenance = provenance(&plan, &host, image, digest);
-    let limits = plan.limits.clone();
-    let enforced = plan.enforced.iter().map(|(limit, how)| ((*limit).to_owned(), (*how).to_owned())).collect();
+    let frame = Frame::new(id, labels, &digest, &plan, &host, image).started(start);
     let run_id = owned.dir.id.to_string();
 
     let mut rest = Rest { home, owned, slot, provably_empty: false, trees: host.trees.clone(), unfit: found.unfit };
@@ -156,7 +158,8 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
         depot: &depot,
         upper,
     };
-    let told = match scene.act(plan, cell, &mut record, &mut rest) {
+    let acted = if called_off { Ok(scene.never_ran(Stop::Cancelled)) } else { scene.act(plan, cell, &mut record, &mut rest) };
+    let told = match acted {
         Ok(told) => told,
         Err(fault) => {
             if demolish::groups(&host.trees, &cgroup).is_ok() {
@@ -169,38 +172,12 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     drop(taken);
     rest.provably_empty = told.buried.is_ok();
     let Told { evidence, mut phases, buried, ended } = told;
-    let judged = verdict::judge(&evidence, &limits);
-    let mut proof = judged.proof;
-    proof.detail = buried.as_ref().err().cloned();
     phases.teardown_ns = clock::now_ns().saturating_sub(ended);
     let cancelled = evidence.stop == Some(Stop::Cancelled);
     record.state = if cancelled { RunState::Cancelled } else { RunState::Complete };
     // The run's end stands on disk before it is told; where that fails the answer is still true.
     let _ = runs::write(&rest.owned.dir, &record);
-    let outcome = Outcome {
-        version: VERSION,
-        id: id.map(String::from),
-        run: run_id,
-        verdict: judged.verdict,
-        exit_code: judged.exit_code,
-        signal: judged.signal,
-        signal_name: judged.signal.map(verdict::signal_name),
-        reason: judged.reason,
-        hint: judged.hint,
-        evidence: proof,
-        stdout: evidence.stdout,
-        stderr: evidence.stderr,
-        files: evidence.files,
-        usage: evidence.usage,
-        phases,
-        start,
-        limits,
-        enforced,
-        cleanup: if buried.is_ok() { Cleanup::Complete } else { Cleanup::Incomplete },
-        colour: None,
-        labels,
-        provenance,
-    };
+    let outcome = frame.outcome(run_id, evidence, phases, buried);
     Ok(Answered { outcome, rest })
 }
 
@@ -258,19 +235,6 @@ pub(super) fn bundle_name(job: &Job) -> Result<BundleName, Fault> {
 pub(super) fn ourselves() -> Process {
     let pid = std::process::id() as i32;
     Process { pid, start_ticks: process::start_ticks(Path::new("/proc"), pid).unwrap_or(0) }
-}
-
-fn provenance(plan: &Plan, host: &Host, image: String, job: String) -> Provenance {
-    let runtime = &host.runtime.version;
-    Provenance {
-        runcell: env!("CARGO_PKG_VERSION").to_owned(),
-        runtime: format!("{} {}", runtime.name, runtime.version),
-        kernel: probe::kernel(),
-        image,
-        bundle: plan.shape.bundle.to_string(),
-        job: format!("sha256:{job}"),
-        landlock: sys::landlock_abi(),
-    }
 }
 
 /// Where one run takes place.

@@ -6,6 +6,7 @@ use super::run::{self, Planned};
 use super::{demolish, faults, gc, host, room, settings, shape};
 use crate::model::fault::Fault;
 use crate::model::job::{Job, Text};
+use crate::model::names::RunId;
 use crate::model::policy::Policy;
 use crate::model::record::{Record, RunState};
 use crate::os::error::At;
@@ -43,6 +44,13 @@ pub struct Warmed {
     pub waiting: usize,
 }
 
+/// A cell that has begun to wait.
+#[derive(Debug)]
+pub struct Made {
+    pub shape: String,
+    pub run: RunId,
+}
+
 /// A waiting cell.
 #[derive(Debug, Serialize)]
 pub struct Listed {
@@ -67,18 +75,9 @@ pub struct Drained {
 /// # Errors
 /// as of a run; those that were made before stay.
 pub fn warm(request: Request<'_>) -> Result<Warmed, Fault> {
-    let os = |e| faults::ours(&e);
-    let signals = signal::catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).at("catch", "signals").map_err(os)?;
-    let Request { mut job, policy, root, runtime, best_effort, count, ttl } = request;
-    if job.argv.is_none() {
-        let any = Text::try_from("true".to_owned()).map_err(|why| Fault::ours("internal", why))?;
-        job.argv = Some(vec![any]);
-    }
-    let planned = run::decide(job, None, policy, root, runtime, best_effort)?;
-    let Planned { host, home, .. } = &planned;
-    gc::in_passing(home, &host.trees);
-    room::for_state(home, policy)?;
-    let name = shape::name(&planned.plan.shape, host, policy, &planned.depot).map_err(os)?;
+    let Request { policy, count, ttl, .. } = request;
+    let (planned, signals, name) = begin(request)?;
+    let home = &planned.home;
     let _alone = alone(home, &name, policy)?;
     let waiting = || cells::of(home, &name).into_iter().filter(|cell| !cell.expired()).count();
     let mut made = 0;
@@ -88,6 +87,33 @@ pub fn warm(request: Request<'_>) -> Result<Warmed, Fault> {
     }
     let waiting = waiting();
     Ok(Warmed { shape: name, made, waiting })
+}
+
+/// Makes one cell more, whatever waits already.
+///
+/// # Errors
+/// as of a run.
+pub fn more(request: Request<'_>) -> Result<Made, Fault> {
+    let Request { policy, ttl, .. } = request;
+    let (planned, signals, shape) = begin(request)?;
+    let run = one(&planned, policy, &signals, &shape, ttl)?;
+    Ok(Made { shape, run })
+}
+
+/// Everything before the first cell: the plan, and the shape's name.
+fn begin(request: Request<'_>) -> Result<(Planned, Signals, String), Fault> {
+    let os = |e| faults::ours(&e);
+    let signals = signal::catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).at("catch", "signals").map_err(os)?;
+    let Request { mut job, policy, root, runtime, best_effort, .. } = request;
+    if job.argv.is_none() {
+        let any = Text::try_from("true".to_owned()).map_err(|why| Fault::ours("internal", why))?;
+        job.argv = Some(vec![any]);
+    }
+    let planned = run::decide(job, None, policy, root, runtime, best_effort)?;
+    gc::in_passing(&planned.home, &planned.host.trees);
+    room::for_state(&planned.home, policy)?;
+    let name = shape::name(&planned.plan.shape, &planned.host, policy, &planned.depot).map_err(os)?;
+    Ok((planned, signals, name))
 }
 
 /// One maker at a time, so that many who top up the same shape do not make more than each of them wants.
@@ -104,7 +130,7 @@ fn alone(home: &Home, shape: &str, policy: &Policy) -> Result<Lease, Fault> {
     }
 }
 
-fn one(planned: &Planned, policy: &Policy, signals: &Signals, shape: &str, ttl: u64) -> Result<(), Fault> {
+fn one(planned: &Planned, policy: &Policy, signals: &Signals, shape: &str, ttl: u64) -> Result<RunId, Fault> {
     let os = |e| faults::ours(&e);
     let Planned { plan, host, home, depot, .. } = planned;
     let expires = (clock::wall_millis() / 1000).saturating_add(ttl);
@@ -145,7 +171,10 @@ fn one(planned: &Planned, policy: &Policy, signals: &Signals, shape: &str, ttl: 
     })();
     match made {
         // The range stays marked for it, with nobody holding it.
-        Ok(()) => cells::put(home, owned, shape, expires).map_err(os),
+        Ok(()) => {
+            let run = owned.dir.id.clone();
+            cells::put(home, owned, shape, expires).map_err(os).map(|()| run)
+        }
         Err(fault) => {
             if demolish::groups(&host.trees, &cgroup).is_ok() {
                 let _ = demolish::clear(home, owned, slot);

@@ -10,6 +10,7 @@ mod harness;
 mod leftovers;
 mod run;
 
+mod batch;
 mod bombs;
 mod build;
 mod bundle;

@@ -216,6 +216,13 @@ fn a_shape_is_topped_up_once_a_job_is_over() {
         until("nobody makes any", || leftovers::processes().iter().all(|(_, _, line)| !line.contains(&root)));
         assert_eq!(waiting(host).len(), 1);
         drain(host);
+        // The same by policy, which a flag overrides.
+        host.policy("[warm]\nrefill = 1\n");
+        began("cold", &["run", "--json", "--refill=0", "--", "true"]);
+        began("cold", &["run", "--json", "--", "true"]);
+        until("one waits", || waiting(host).len() == 1);
+        until("nobody makes any", || leftovers::processes().iter().all(|(_, _, line)| !line.contains(&root)));
+        drain(host);
     });
 }
 

@@ -1,0 +1,474 @@
+//! Many jobs: lines in, answers out, so many at a time.
+//!
+//! Theory of operation. One poll loop. A line becomes a ticket and waits in a short queue; nothing more is read while that is
+//! full, or while whoever listens is slow. A ticket gets a lane, which is a process of its own (`work/worker.rs`): the rights to
+//! start cells stay here, where nothing is read that a program wrote. Its answer is a sealed file, copied to the journal and
+//! then out. Between lanes there is nothing to share but the id ranges, so that one job's disaster is its own.
+//!
+//! The end comes by stages. No more lines: what was read is finished. A first signal: what runs is finished, what waits and what
+//! comes is refused. A second one, or nobody listening: what runs is stopped.
+
+use super::cellar::{self, Cellar};
+use super::host;
+use super::lane::{Lane, News, Ticket};
+use super::outbox::Outbox;
+use super::worker::{Errand, Setting, Told};
+use super::{faults, gc, settings};
+use crate::model::document;
+use crate::model::fault::Fault;
+use crate::model::job::Job;
+use crate::model::lines::{self, Heard, Line, Malformed, Refused, Was};
+use crate::model::names::JobId;
+use crate::os::error::At;
+use crate::os::lines::{Lines, Piece};
+use crate::os::signal::{self, Signals};
+use crate::os::watch::{self, For};
+use crate::os::{clock, probe};
+use crate::rules::ahead::Kind;
+use crate::store::journal::{self, JobDigest, Journal, Known, Unusable};
+use nix::sys::signal::Signal;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+/// Jobs that wait hold no more than this, beyond the last of them, in bytes of their lines.
+const QUEUE_BYTES: u64 = 64 << 20;
+/// How often progress is told.
+const TICK_NS: u64 = 250_000_000;
+
+/// What is to be done.
+pub struct Request<'a> {
+    pub setting: Setting<'a>,
+    pub input: BorrowedFd<'a>,
+    pub out: BorrowedFd<'a>,
+    /// How many jobs run at a time.
+    pub jobs: usize,
+    /// How many more are read, and how many cells wait for them.
+    pub ahead: usize,
+    pub journal: Option<&'a Path>,
+    /// Whom to tell how far it has come, now and then.
+    pub progress: Option<&'a mut dyn FnMut(&Tally)>,
+}
+
+/// How far it has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    pub ok: u64,
+    /// Outcomes of any other verdict.
+    pub otherwise: u64,
+    /// Lines without an outcome.
+    pub refused: u64,
+    /// Jobs that an earlier batch has answered, by the journal.
+    pub before: u64,
+    pub running: usize,
+    /// Of the input, in bytes.
+    pub done_bytes: u64,
+    pub input_bytes: Option<u64>,
+    pub elapsed_ns: u64,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Every line was answered.
+    Whole,
+    /// A signal came before the end of the input, or nobody listens any more.
+    Early,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Open,
+    Draining,
+    CalledOff,
+}
+
+/// What is remembered of an answer until it is out.
+struct Tag {
+    /// To be marked in the journal.
+    journaled: Option<JobId>,
+    /// `None` where it is about no job.
+    told: Option<Told>,
+    bytes: u64,
+}
+
+struct Waiting {
+    ticket: Ticket,
+    kind: Kind,
+    shape: Job,
+}
+
+struct Batch<'a> {
+    setting: Setting<'a>,
+    input: BorrowedFd<'a>,
+    jobs: usize,
+    ahead: usize,
+    lines: Lines,
+    line: u64,
+    queue: VecDeque<Waiting>,
+    lanes: Vec<Lane>,
+    cellar: Cellar,
+    outbox: Outbox<'a, Tag>,
+    journal: Option<Journal>,
+    stage: Stage,
+    tally: Tally,
+    began_ns: u64,
+}
+
+/// Answers lines until there are no more.
+///
+/// # Errors
+/// exit 2 for a journal that cannot be used, exit 3 where this host cannot run cells, exit 4 where the input cannot be read or
+/// the journal not written; what was running has been stopped then.
+pub fn batch(request: Request<'_>) -> Result<End, Fault> {
+    let os = |e| faults::ours(&e);
+    let Request { setting, input, out, jobs, ahead, journal, mut progress } = request;
+    let signals = signal::catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).at("catch", "signals").map_err(os)?;
+    let home = settings::home(setting.root, setting.policy)?;
+    let host = host::look(&home, setting.policy, setting.runtime)?;
+    let (journal, untold) = journal.map(open).transpose()?.unzip();
+    // Cells that wait must not take the ranges of host ids that jobs need.
+    let most = ahead.min((setting.policy.ids.slots() as usize).saturating_sub(jobs));
+    let cellar = Cellar::new(home.clone(), host.trees.clone(), ahead, most, probe::cpus() as usize);
+    let stat = nix::sys::stat::fstat(input).ok().filter(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFREG);
+    let mut batch = Batch {
+        setting,
+        input,
+        jobs,
+        ahead,
+        lines: Lines::new(document::MOST as usize),
+        line: 0,
+        queue: VecDeque::new(),
+        lanes: Vec::new(),
+        cellar,
+        outbox: Outbox::new(out),
+        journal,
+        stage: Stage::Open,
+        tally: Tally { input_bytes: stat.map(|stat| stat.st_size as u64), ..Tally::default() },
+        began_ns: clock::now_ns(),
+    };
+    for (piece, journal) in untold.into_iter().flatten().zip(batch.journal.iter().cycle()) {
+        let file = journal.file().map_err(os)?;
+        batch.outbox.put_file(file, piece.offset, piece.bytes, Tag { journaled: Some(piece.id), told: None, bytes: 0 });
+    }
+    let mut tick = progress.as_ref().map(|_| 0);
+    let mut failed = None;
+    while !batch.over() {
+        if let Err(fault) = batch.step(&signals, tick) {
+            if failed.is_some() {
+                break; // what still runs is told by our end
+            }
+            batch.journal = None;
+            batch.call_off();
+            failed = Some(fault);
+        }
+        if let (Some(progress), Some(at)) = (&mut progress, tick)
+            && clock::now_ns() >= at
+        {
+            progress(&batch.tally());
+            tick = Some(clock::now_ns() + TICK_NS);
+        }
+    }
+    batch.cellar.drain();
+    gc::in_passing(&home, &host.trees);
+    if let Some(progress) = progress {
+        progress(&batch.tally());
+    }
+    match failed {
+        Some(fault) => Err(fault),
+        None if batch.lines.ended() && !batch.outbox.deserted() => Ok(End::Whole),
+        None => Ok(End::Early),
+    }
+}
+
+/// Opens the journal.
+fn open(path: &Path) -> Result<(Journal, Vec<journal::Untold>), Fault> {
+    let name = path.display();
+    journal::open(path).map_err(|why| match why {
+        Unusable::Busy => Fault::caller("journal:busy", format!("another batch writes the journal {name}")).at("journal"),
+        Unusable::Damaged(at) => Fault::caller("journal:damaged", format!("{name} is no journal of a batch from byte {at} on"))
+            .at("journal")
+            .hint("name a new file, or the journal of the batch that is to go on"),
+        Unusable::Os(e) => Fault { whose: crate::model::fault::Whose::Caller, ..faults::ours(&e) }.at("journal"),
+    })
+}
+
+#[derive(Clone, Copy)]
+enum Source {
+    Input,
+    Signals,
+    Out,
+    Lane(usize),
+    Maker(usize),
+}
+
+impl Batch<'_> {
+    fn over(&self) -> bool {
+        let no_more = self.lines.ended() || self.stage != Stage::Open;
+        no_more && self.queue.is_empty() && self.lanes.is_empty() && self.outbox.is_empty()
+    }
+
+    fn step(&mut self, signals: &Signals, tick: Option<u64>) -> Result<(), Fault> {
+        let os = |e| faults::ours(&e);
+        self.take_lines();
+        self.fill_lanes();
+        if self.stage == Stage::Open {
+            let queued: Vec<(Kind, &Job)> = self.queue.iter().map(|w| (w.kind, &w.shape)).collect();
+            // Without cells made ahead it is slower, no more.
+            let _ = self.cellar.tend(self.setting, &queued, !self.lines.ended());
+        }
+        if self.over() {
+            return Ok(());
+        }
+        let tick = tick.filter(|_| !self.lanes.is_empty());
+        let ready = watch::any(&self.sources(signals), tick).at("wait for", "the batch's jobs").map_err(os)?;
+        // From the last number to the first, as what is over is taken out.
+        for source in ready.into_iter().rev() {
+            match source {
+                Source::Input => self.lines.fill(self.input).at("read", "the batch's input").map_err(os)?,
+                Source::Signals => self.signalled(signals)?,
+                Source::Out => self.push()?,
+                Source::Lane(n) => self.look(n)?,
+                Source::Maker(n) => self.cellar.hear(n),
+            }
+        }
+        Ok(())
+    }
+
+    fn sources<'s>(&'s self, signals: &'s Signals) -> Vec<(Source, BorrowedFd<'s>, For)> {
+        use std::os::fd::AsFd;
+        let mut all = vec![(Source::Signals, signals.as_fd(), For::Read)];
+        if self.lines.open() && self.wants_lines() {
+            all.push((Source::Input, self.input, For::Read));
+        }
+        all.extend(self.outbox.source().map(|(fd, what)| (Source::Out, fd, what)));
+        all.extend(self.lanes.iter().enumerate().map(|(n, lane)| (Source::Lane(n), lane.source(), For::Read)));
+        all.extend(self.cellar.sources().map(|(n, fd)| (Source::Maker(n), fd, For::Read)));
+        all
+    }
+
+    /// One more than there is to be looked ahead: behind as many jobs as run and wait, a cancellation is still heard.
+    fn wants_lines(&self) -> bool {
+        let room = self.queue.len() <= self.ahead && self.queue.iter().map(|w| w.ticket.bytes).sum::<u64>() <= QUEUE_BYTES;
+        match self.stage {
+            Stage::Open => room && !self.clogged(),
+            // A file's lines need no refusal each: whoever has the file knows that they are not answered.
+            Stage::Draining => self.tally.input_bytes.is_none() && !self.clogged(),
+            Stage::CalledOff => false,
+        }
+    }
+
+    /// Whoever listens is slow.
+    fn clogged(&self) -> bool {
+        self.outbox.len() > self.jobs + self.ahead
+    }
+
+    fn take_lines(&mut self) {
+        while self.wants_lines()
+            && let Some(piece) = self.lines.take()
+        {
+            self.line += 1;
+            match piece {
+                Piece::TooLong => {
+                    let fault = Fault::caller("job:too_large", "the line is longer than 64 MiB").at("job");
+                    self.refuse(self.line, None, &fault.hint("name large files by {\"file\": …} or mount them"), 0);
+                }
+                Piece::Line(line) if line.iter().all(u8::is_ascii_whitespace) => {}
+                Piece::Line(line) => self.take(&line),
+            }
+        }
+    }
+
+    fn take(&mut self, line: &[u8]) {
+        let bytes = line.len() as u64 + 1;
+        match lines::read(line) {
+            Ok(Line::Cancel(id)) => self.cancel(&id, bytes),
+            Err(Malformed { id, fault }) => self.refuse(self.line, id.as_ref(), &fault, bytes),
+            Ok(Line::Job(job)) => {
+                let id = job.id.clone();
+                if let Err(fault) = self.admit(*job, line, bytes) {
+                    self.refuse(self.line, id.as_ref(), &fault, bytes);
+                }
+            }
+        }
+    }
+
+    /// Puts a job into the queue, unless it is done already.
+    fn admit(&mut self, job: Job, line: &[u8], bytes: u64) -> Result<(), Fault> {
+        if self.stage != Stage::Open {
+            return Err(ending());
+        }
+        let same = |ticket: &Ticket| job.id.is_some() && ticket.id() == job.id.as_ref();
+        if self.queue.iter().any(|w| same(&w.ticket)) || self.lanes.iter().any(|lane| same(&lane.ticket)) {
+            return Err(twice());
+        }
+        let meaning = match &mut self.journal {
+            None => None,
+            Some(journal) => {
+                let id = job.id.as_ref().ok_or_else(|| {
+                    Fault::caller("job:no_id", "with a journal a job is known by its id").at("id").hint("give each job an id")
+                })?;
+                let words = serde_json::to_vec(&job).map_err(|e| Fault::ours("internal", e.to_string()))?;
+                let meaning: JobDigest = Sha256::digest(words).into();
+                match journal.look(id, &meaning) {
+                    Known::New => Some(meaning),
+                    Known::Again => return Err(twice()),
+                    Known::Changed => {
+                        return Err(Fault::caller("job:changed", "the journal has the outcome of another job of this id")
+                            .at("id")
+                            .hint("give the job another id, or the batch another journal"));
+                    }
+                    Known::Done => {
+                        self.tally.before += 1;
+                        self.tally.done_bytes += bytes;
+                        return Ok(());
+                    }
+                }
+            }
+        };
+        let (kind, shape) = cellar::kind(&job)?;
+        let digest = Sha256::digest(line).iter().map(|b| format!("{b:02x}")).collect();
+        let errand = Errand { line: self.line, job, digest, cancelled: false };
+        self.queue.push_back(Waiting { ticket: Ticket { errand, meaning, bytes }, kind, shape });
+        Ok(())
+    }
+
+    fn fill_lanes(&mut self) {
+        while self.lanes.iter().filter(|lane| !lane.ticket.errand.cancelled).count() < self.jobs
+            && !self.clogged()
+            && let Some(Waiting { ticket, kind, shape }) = self.queue.pop_front()
+        {
+            self.begin(ticket);
+            self.cellar.begins(kind, shape);
+        }
+        self.tally.running = self.lanes.len();
+    }
+
+    fn begin(&mut self, ticket: Ticket) {
+        match Lane::begin(self.setting, ticket) {
+            Ok(lane) => self.lanes.push(lane),
+            Err(failed) => {
+                let (ticket, fault) = *failed;
+                self.refuse(ticket.errand.line, ticket.id(), &fault, ticket.bytes);
+            }
+        }
+    }
+
+    fn cancel(&mut self, id: &JobId, bytes: u64) {
+        let queued = self.queue.iter().position(|w| w.ticket.id() == Some(id)).and_then(|n| self.queue.remove(n));
+        let running = self.lanes.iter().find(|lane| lane.ticket.id() == Some(id));
+        let was = match (&queued, running) {
+            (Some(_), _) => Was::Queued,
+            (None, Some(_)) => Was::Running,
+            (None, None) => Was::Unknown,
+        };
+        running.into_iter().for_each(Lane::cancel);
+        self.answer(&Heard { line: self.line, cancel: id, was }, None, bytes);
+        if let Some(Waiting { mut ticket, .. }) = queued {
+            ticket.errand.cancelled = true;
+            self.begin(ticket);
+        }
+    }
+
+    fn refuse(&mut self, line: u64, id: Option<&JobId>, fault: &Fault, bytes: u64) {
+        self.answer(&Refused { line, id, error: fault }, Some(Told::Refused), bytes);
+    }
+
+    fn answer(&mut self, document: &impl Serialize, told: Option<Told>, bytes: u64) {
+        // Words of ours: they can be spelled.
+        let mut text = serde_json::to_vec(document).unwrap_or_default();
+        text.push(b'\n');
+        self.outbox.put(text, Tag { journaled: None, told, bytes });
+    }
+
+    fn look(&mut self, n: usize) -> Result<(), Fault> {
+        let Some(lane) = self.lanes.get_mut(n) else { return Ok(()) };
+        match lane.look(self.setting) {
+            News::Later => {}
+            News::Over => {
+                self.lanes.swap_remove(n);
+                self.cellar.over();
+            }
+            News::Silence => {
+                let Ticket { errand, bytes, .. } = &lane.ticket;
+                let (line, id, bytes) = (errand.line, errand.job.id.clone(), *bytes);
+                let fault = Fault::ours("worker:died", "the job's supervisor died, and so did the one that was to answer for it");
+                self.refuse(line, id.as_ref(), &fault.hint("runcell gc removes what is left"), bytes);
+            }
+            News::Answer(told, sheet, length) => {
+                let mut journaled = None;
+                // What only our own end has stopped is to be run by the batch that goes on.
+                let ours = told == Told::Cancelled && self.stage == Stage::CalledOff;
+                if let (Some(journal), Some(meaning), Some(id)) = (&mut self.journal, &lane.ticket.meaning, lane.ticket.id())
+                    && told != Told::Refused
+                    && !ours
+                {
+                    journal.done(id, meaning, &sheet, length).map_err(|e| faults::ours(&e))?;
+                    journaled = Some(id.clone());
+                }
+                self.outbox.put_file(sheet, 0, length, Tag { journaled, told: Some(told), bytes: lane.ticket.bytes });
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self) -> Result<(), Fault> {
+        let out = self.outbox.push().at("write", "the batch's answers").map_err(|e| faults::ours(&e))?;
+        if self.outbox.deserted() {
+            self.call_off();
+        }
+        let Some(Tag { journaled, told, bytes }) = out else { return Ok(()) };
+        if let (Some(id), Some(journal)) = (journaled, &mut self.journal) {
+            journal.told(&id).map_err(|e| faults::ours(&e))?;
+        }
+        self.tally.done_bytes += bytes;
+        match told {
+            Some(Told::Ok) => self.tally.ok += 1,
+            Some(Told::Refused) => self.tally.refused += 1,
+            Some(_) => self.tally.otherwise += 1,
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn signalled(&mut self, signals: &Signals) -> Result<(), Fault> {
+        while signals.next().at("read", "signals").map_err(|e| faults::ours(&e))?.is_some() {
+            match self.stage {
+                Stage::Open => self.drain(),
+                Stage::Draining | Stage::CalledOff => self.call_off(),
+            }
+        }
+        Ok(())
+    }
+
+    /// What runs is finished; what waits is refused.
+    fn drain(&mut self) {
+        self.stage = Stage::Draining;
+        while let Some(Waiting { ticket, .. }) = self.queue.pop_front() {
+            self.refuse(ticket.errand.line, ticket.id(), &ending(), ticket.bytes);
+        }
+    }
+
+    /// What runs is stopped; once more, and it is killed.
+    fn call_off(&mut self) {
+        self.drain();
+        self.stage = Stage::CalledOff;
+        self.lanes.iter().for_each(Lane::cancel);
+    }
+
+    fn tally(&self) -> Tally {
+        Tally { elapsed_ns: clock::now_ns().saturating_sub(self.began_ns), ..self.tally }
+    }
+}
+
+fn ending() -> Fault {
+    Fault::host("batch:ending", "the batch was told to end before the job was started").hint("send it to the next batch")
+}
+
+fn twice() -> Fault {
+    Fault::caller("job:duplicate", "a job of this id was read before and would not be told from it")
+        .at("id")
+        .hint("give each job an id of its own")
+}

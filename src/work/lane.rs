@@ -1,0 +1,101 @@
+//! A job of a batch between its beginning and its last trace: who works on it, and who answers for one that died.
+
+use super::worker::{Errand, Setting, Told, Word, Worker};
+use crate::model::fault::Fault;
+use crate::model::names::JobId;
+use crate::os::clock;
+use crate::store::journal::JobDigest;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// What else belongs to a job in a batch.
+#[derive(Clone, Debug)]
+pub struct Ticket {
+    pub errand: Errand,
+    /// sha256 of what the job means, however it was spelled; where there is a journal.
+    pub meaning: Option<JobDigest>,
+    /// How long its line was.
+    pub bytes: u64,
+}
+
+impl Ticket {
+    pub fn id(&self) -> Option<&JobId> {
+        self.errand.job.id.as_ref()
+    }
+}
+
+/// One job under way.
+#[derive(Debug)]
+pub struct Lane {
+    pub ticket: Ticket,
+    worker: Worker,
+    /// Who answers for it.
+    mourner: Option<Worker>,
+    answered: bool,
+}
+
+/// What has become of a job.
+#[derive(Debug)]
+pub enum News {
+    /// A sealed line of so many bytes.
+    Answer(Told, File, u64),
+    /// Neither it nor who answered for it has said anything.
+    Silence,
+    /// Nothing yet.
+    Later,
+    /// Answered before, and now all of it is gone.
+    Over,
+}
+
+impl Lane {
+    /// # Errors
+    /// of fork and what it needs.
+    pub fn begin(setting: Setting<'_>, ticket: Ticket) -> Result<Self, Box<(Ticket, Fault)>> {
+        match Worker::start(setting, &ticket.errand) {
+            Ok(worker) => Ok(Self { ticket, worker, mourner: None, answered: false }),
+            Err(fault) => Err(Box::new((ticket, fault))),
+        }
+    }
+
+    /// Readable when there are news.
+    pub fn source(&self) -> BorrowedFd<'_> {
+        let active = self.mourner.as_ref().unwrap_or(&self.worker);
+        if self.answered { active.process().as_fd() } else { active.word() }
+    }
+
+    /// TERM: the program gets it too, and its grace; a second one is impatience.
+    pub fn cancel(&self) {
+        let _ = self.worker.process().terminate(); // it may just have ended
+    }
+
+    /// Looks what has become of it, once [`Self::source`] is readable.
+    pub fn look(&mut self, setting: Setting<'_>) -> News {
+        if self.answered {
+            return self.reap();
+        }
+        let word = self.mourner.as_mut().unwrap_or(&mut self.worker).hear();
+        if let Word::Told(told, sheet, bytes) = word {
+            self.answered = true;
+            return News::Answer(told, sheet, bytes);
+        }
+        if self.mourner.is_none() {
+            // One that says nonsense is as good as dead, and must not go on.
+            self.worker.process().kill();
+            let _ = self.worker.process().await_end(clock::now_ns() + 1_000_000_000);
+            self.mourner = self.worker.mourn(setting, &self.ticket.errand).ok();
+            if self.mourner.is_some() {
+                return News::Later;
+            }
+        }
+        self.answered = true;
+        News::Silence
+    }
+
+    /// The worker's number is free for others only when nobody needs it any more to find what it has left.
+    fn reap(&mut self) -> News {
+        let now = clock::now_ns();
+        let all = [Some(&self.worker), self.mourner.as_ref()];
+        let over = all.into_iter().flatten().all(|worker| !matches!(worker.process().wait(now), Ok(None)));
+        if over { News::Over } else { News::Later }
+    }
+}
