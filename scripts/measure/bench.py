@@ -11,7 +11,8 @@ import tempfile
 import time
 
 import images
-from contest import call, interleaved, table
+import plot
+from contest import call, interleaved, ratios, table
 
 def binary():
     """The release build, wherever cargo has put it."""
@@ -102,6 +103,7 @@ def cold(runcell, work, runs):
         },
         runs,
     )
+    drawn("cold", "a cold one-shot of true", times)
     ours = statistics.median(times["runcell run --json"])
     rows = []
     for name, all_times in times.items():
@@ -110,6 +112,43 @@ def cold(runcell, work, runs):
         rows.append((name, f"{min(all_times):.1f}", f"{median:.1f}", f"{p95:.1f}", f"{ours / median:.2f}"))
     table(f"cold start of `true`, whole process, {runs} interleaved runs (ms)", ("contender", "min", "median", "p95", "runcell is ×"), rows)
     return {name: {"median_ms": statistics.median(t), "ratio": ours / statistics.median(t)} for name, t in times.items()}
+
+
+def warm(runcell, work, runs):
+    """A warm one-shot, as a whole process and from dispatch to its end, against bubblewrap and fork+exec."""
+    runs = max(runs, 100)
+    base = [runcell, "--root", os.path.join(work, "warm")]
+    inside = []
+
+    def one():
+        began = time.monotonic()
+        told = subprocess.run([*base, "run", "--json", "--", "true"], stdin=subprocess.DEVNULL, capture_output=True, check=True)
+        took = (time.monotonic() - began) * 1e3
+        outcome = json.loads(told.stdout)
+        if outcome["start"] != "warm":
+            sys.exit("no waiting cell was taken")
+        phases = outcome["phases"]
+        inside.append((phases["start_ns"] + phases["run_ns"]) / 1e6)
+        return took
+
+    subprocess.run([*base, "warm", "--count", str(runs + 2), "--", "true"], check=True, stdout=subprocess.DEVNULL)
+    bwrap = ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "true"]
+    contenders = {"runcell run --json, warm": one, "bwrap --unshare-all": lambda: call(bwrap), "fork + exec": lambda: call(["true"])}
+    times = interleaved(contenders, runs)
+    times["runcell, dispatch to end"] = inside[2:]
+    drawn("warm", "a warm one-shot of true", times)
+    figures = ratios(f"warm one-shot of `true`, {runs} interleaved runs (ms)", times, "bwrap --unshare-all")
+    exec_ms = figures["fork + exec"]["median_ms"]
+    figures["dispatch to end × fork + exec"] = figures["runcell, dispatch to end"]["median_ms"] / exec_ms
+    print(f"  dispatch to end is {figures['dispatch to end × fork + exec']:.2f} × fork + exec")
+    return figures
+
+
+def drawn(name, title, times):
+    """Leaves the drawing of a contest under target/measure."""
+    os.makedirs("target/measure", exist_ok=True)
+    with open(f"target/measure/{name}.svg", "w", encoding="utf-8") as f:
+        f.write(plot.svg(title, times))
 
 
 def output(runcell, _work, _runs):
@@ -157,14 +196,14 @@ def sequential(runcell, work, _runs, total=500):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=30)
-    parser.add_argument("--only", default="cold,output,sequential,start,build,import")
+    parser.add_argument("--only", default="cold,warm,output,sequential,start,build,import")
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
     runcell = binary()
     work = tempfile.mkdtemp(prefix="runcell-bench.")
     os.chmod(work, 0o755)
     try:
-        known = {"cold": cold, "output": output, "sequential": sequential}
+        known = {"cold": cold, "warm": warm, "output": output, "sequential": sequential}
         known |= {"start": images.start, "build": images.build, "import": images.bring_in}
         figures = {name: known[name](runcell, work, args.runs) for name in args.only.split(",")}
     finally:

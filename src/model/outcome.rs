@@ -151,7 +151,7 @@ pub struct Usage {
 /// Where the time of this run went, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Phases {
-    /// Planning, root filesystem, configuration, until the runtime is asked.
+    /// Planning, root filesystem, configuration, until the runtime is asked; or, of a waiting cell, until it is sent the job.
     pub setup_ns: u64,
     /// Until the program's execve.
     pub start_ns: u64,

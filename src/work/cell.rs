@@ -55,6 +55,8 @@ pub struct Running {
     pub oom: Option<OomWatch>,
     pub base: Counters,
     pub peak: Option<File>,
+    /// When the job was sent, in CLOCK_MONOTONIC ns.
+    pub sent: u64,
 }
 
 /// Ends whatever lives should we leave early, by error or panic.
@@ -250,8 +252,9 @@ impl Cell<Waiting> {
         let Waiting { peer, init } = self.state;
         let [stdin, stdout, stderr] = stdio;
         let fds = [order.as_fd(), stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+        let sent = clock::now_ns();
         peer.send(&Order::Dispatch, &fds).map_err(|e| faults::ours(&socket::on_socket(e)))?;
-        let state = Running { peer, init, oom, base, peak };
+        let state = Running { peer, init, oom, base, peak, sent };
         Ok(Cell { run: self.run, group: self.group, state, guard: self.guard })
     }
 }

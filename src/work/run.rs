@@ -278,12 +278,12 @@ impl<'a> Scene<'_, 'a> {
         let deadline = clock::now_ns().saturating_add(self.policy.setup_timeout.nanos());
         let Plan { shape, fill, limits, cgroup, .. } = plan;
         let (begun, primer, asked) = match warm {
-            Some(cell) => (Begun::Warm(cell), None, clock::now_ns()),
+            Some(cell) => (Begun::Warm(cell), None, None),
             None => {
                 take_ids(self.policy, record, rest)?;
                 let primer = prime::start(self.host.trees.group(&demolish::primer(self.cgroup))).map_err(os)?;
                 let asked = clock::now_ns();
-                (Begun::Cold(self.begin(&shape, record, rest)?), Some(primer), asked)
+                (Begun::Cold(self.begin(&shape, record, rest)?), Some(primer), Some(asked))
             }
         };
         // While the runtime is at work: everything of the job that needs no cell.
@@ -341,7 +341,9 @@ impl<'a> Scene<'_, 'a> {
         Ok((order::write(fill, limits)?, [stdin, out.write, err.write], desk))
     }
 
-    fn conclude(&self, mut cell: Cell<Running>, seen: Seen, confined: std::io::Result<()>, asked: u64) -> Told {
+    fn conclude(&self, mut cell: Cell<Running>, seen: Seen, confined: std::io::Result<()>, asked: Option<u64>) -> Told {
+        // A waiting cell is asked for nothing but its job.
+        let asked = asked.unwrap_or(cell.state.sent);
         let times = seen.times;
         let wall = times.started.zip(times.ended).map(|(from, to)| to - from);
         let end = counters::read(&cell.group, cell.state.peak.as_mut());
