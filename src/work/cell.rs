@@ -215,18 +215,19 @@ impl Cell<Waiting> {
 
 fn meet(run: &RunDir, group: &Group, most: u64) -> Result<Waiting, String> {
     let peer = socket::connect_to(run.path(), RunDir::SOCKET).map_err(|e| e.to_string())?;
+    // Looked at while init wakes up, which takes it as long. Whose pid says hello below has been the listener all the while, so
+    // that a number that is listed here is its own.
+    let (inside, memory) = (group.processes(), counters::memory(group));
     let soon = clock::now_ns() + CLAIM_NS;
     watch::any(&[((), peer.as_fd(), For::Read)], Some(soon)).map_err(|e| e.to_string())?;
     let Ok(Some(Packet { message: Report::Hello, pid: Some(pid), .. })) = peer.receive::<Report>(true) else {
         return Err("its init does not answer".to_owned());
     };
     let init = Process::hold(pid).map_err(|e| e.to_string())?;
-    // Read after init is held: a number that is listed now is its own.
-    let inside = group.processes();
     if !inside.iter().eq([&pid]) {
         return Err(format!("{} processes are in it", inside.len()));
     }
-    match counters::memory(group) {
+    match memory {
         Some(now) if now > most => Err(format!("it takes up {now} bytes")),
         _ => Ok(Waiting { peer, init }),
     }
