@@ -1,5 +1,6 @@
 //! The Job: what the caller asks for. Unknown fields are errors; every value is checked as it is read.
 
+use super::avatar::Avatar;
 use super::blob;
 use super::limits::Asked;
 use super::names::{BundleName, JobId};
@@ -51,6 +52,8 @@ pub struct Job {
     /// Whether the root filesystem can be written: into a tmpfs that dies with the run, bounded like /sandbox
     /// (`limits.sandbox`, `limits.inodes`). What the image holds never changes.
     pub writable_root: bool,
+    /// Whose job it is: one avatar's jobs may share what no other's may.
+    pub avatar: Option<Avatar>,
     /// Anything the caller wants to find again in the outcome.
     pub labels: Unique<String, String>,
 }
@@ -314,6 +317,7 @@ impl Job {
             network: self.network.or(merged.network),
             limits: self.limits.over(merged.limits),
             writable_root: self.writable_root || merged.writable_root,
+            avatar: self.avatar.or(merged.avatar),
             labels: merged.labels,
         }
     }

@@ -1,5 +1,6 @@
 //! Words: plain checked data. No files, no clock, no system calls.
 
+pub mod avatar;
 pub mod base;
 pub mod blob;
 pub mod counters;
