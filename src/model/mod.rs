@@ -3,8 +3,10 @@
 pub mod avatar;
 pub mod base;
 pub mod blob;
+pub mod colour;
 pub mod counters;
 pub mod document;
+pub mod entry;
 pub mod evidence;
 pub mod facts;
 pub mod fault;
@@ -13,6 +15,7 @@ pub mod health;
 pub mod image;
 pub mod ingredient;
 pub mod job;
+pub mod kata;
 pub mod limits;
 pub mod lines;
 pub mod names;
