@@ -116,11 +116,6 @@ impl KataId {
         Self((0..ID_LENGTH as u32).map(digit).collect())
     }
 
-    /// The name of its control group, below that of all cells.
-    pub fn group(&self) -> String {
-        format!("kata-{self}")
-    }
-
     pub fn as_str(&self) -> &str {
         &self.0
     }

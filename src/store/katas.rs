@@ -19,6 +19,7 @@ use crate::model::reference::Digest;
 use crate::os::error::{At, OsResult};
 use crate::os::lease::{self, Lease};
 use crate::os::{clock, files, probe, watch};
+use sha2::{Digest as _, Sha256};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -42,6 +43,23 @@ pub fn avatars(kata: &Path) -> PathBuf {
 
 pub fn shared(kata: &Path) -> PathBuf {
     kata.join("shared")
+}
+
+/// What the names of all groups of this store's katas end in: another store on this host has its own.
+fn mark(depot: &Depot) -> String {
+    let hash = Sha256::digest(depot.root().as_os_str().as_encoded_bytes());
+    hash.iter().take(4).map(|b| format!("{b:02x}")).collect()
+}
+
+/// The name of a kata's control group, below that of all cells.
+pub fn group(depot: &Depot, id: &KataId) -> String {
+    format!("kata-{id}-{}", mark(depot))
+}
+
+/// The kata whose group this is, if it is one of this store's.
+pub fn of_group(depot: &Depot, name: &str) -> Option<KataId> {
+    let (id, rest) = name.strip_prefix("kata-")?.split_once('-')?;
+    KataId::try_from(id.to_owned()).ok().filter(|_| rest == mark(depot))
 }
 
 /// Makes what is missing; only root may enter.
@@ -216,6 +234,9 @@ pub(super) mod tests {
         let one = kata(1);
         assert!(put(&depot, &one, owner).expect("put") && !put(&depot, &one, owner).expect("no error"));
         assert!(put(&depot, &kata(2), owner).expect("put"));
+        let group = group(&depot, &one.id);
+        assert_eq!(of_group(&depot, &group), Some(one.id.clone()));
+        assert_eq!(of_group(&Depot::at("/elsewhere".into()), &group), None);
         assert_eq!((all(&depot).len(), get(&depot, &one.id).expect("read")), (2, Some(one.clone())));
         let inside = share(&depot, &one.id).expect("lock").expect("there");
         assert!(share(&depot, &one.id).expect("lock").is_some(), "many may work in it");

@@ -244,7 +244,7 @@ fn prepare(avatar: &Avatar, job: Job, policy: &Policy, root: Option<&Path>, dead
     identify(&mut job, avatar.name, &kata.id)?;
     let mut policy = policy.clone();
     let shared = if kata.shared { Some(share(&mut job, &mut policy, &katas::shared(&place))?) } else { None };
-    let group = bound(&mut job, &kata, &policy)?;
+    let group = bound(&mut job, &kata, &policy, &depot)?;
     let colours = kata.colours.as_ref().map(|name| settings::rules(name, &policy)).transpose()?;
     let prune = kata.home.prune.clone().or(rules.prune).unwrap_or_default().into_iter().map(String::from).collect();
     Ok(Practice {
@@ -309,7 +309,7 @@ fn share(job: &mut Job, policy: &mut Policy, dir: &Path) -> Result<SharedState, 
 }
 
 /// The group around a kata's cells, where its memory is bounded; and each cell's part of that, so that none takes another's.
-fn bound(job: &mut Job, kata: &Kata, policy: &Policy) -> Result<Option<(String, u64)>, Fault> {
+fn bound(job: &mut Job, kata: &Kata, policy: &Policy, depot: &Depot) -> Result<Option<(String, u64)>, Fault> {
     let bounds = [kata.memory, policy.katas.memory];
     let Some(memory) = bounds.into_iter().flatten().min() else { return Ok(None) };
     let cells = cells(kata, policy);
@@ -324,7 +324,7 @@ fn bound(job: &mut Job, kata: &Kata, policy: &Policy) -> Result<Option<(String, 
     }
     let asked = job.limits.memory.unwrap_or(crate::model::limits::Limits::default().memory);
     job.limits.memory = Some(asked.min(Bytes(part)));
-    Ok(Some((kata.id.group(), memory.0)))
+    Ok(Some((katas::group(depot, &kata.id), memory.0)))
 }
 
 fn cells(kata: &Kata, policy: &Policy) -> u32 {

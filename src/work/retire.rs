@@ -144,8 +144,7 @@ fn groups(ground: &Ground) -> Vec<KataId> {
     let parent = ground.trees.group(&ground.parent);
     let Some(dir) = parent.dir("memory") else { return Vec::new() };
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let id = |name: String| KataId::try_from(name.strip_prefix("kata-")?.to_owned()).ok();
-    entries.filter_map(|entry| id(entry.file_name().into_string().ok()?)).collect()
+    entries.filter_map(|entry| katas::of_group(&ground.depot, entry.file_name().to_str()?)).collect()
 }
 
 /// The avatars of a kata, or the one that this directory is.
@@ -232,7 +231,7 @@ impl Ground {
         if katas::dir(&self.depot, id).exists() {
             return Ok(());
         }
-        let group = self.trees.group(&format!("{}/{}", self.parent, id.group()));
+        let group = self.trees.group(&format!("{}/{}", self.parent, katas::group(&self.depot, id)));
         group.remove(clock::now_ns() + 1_000_000_000).map_err(|e| faults::ours(&e))
     }
 }

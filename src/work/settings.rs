@@ -177,6 +177,27 @@ mod tests {
     }
 
     #[test]
+    fn every_shipped_set_of_rules_makes_sense() {
+        let stream = crate::model::outcome::Stream::new(b"nothing that any tool says".to_vec(), 26);
+        for (name, _) in COLOURS {
+            let rules = rules(&BundleName::try_from((*name).to_owned()).expect("a name"), &Policy::default()).expect("reads");
+            // Every pattern is tried where nothing matches before; the last rule is for all else.
+            let result = crate::rules::colour::Result {
+                verdict: crate::model::outcome::Verdict::Nonzero,
+                exit_code: Some(99),
+                stdout: &stream,
+                stderr: &stream,
+            };
+            let judged = crate::rules::colour::judge(&rules, &result).expect("rules");
+            assert_eq!((judged.colour.as_str(), judged.reason), ("amber", None), "{name}");
+        }
+        assert_eq!(
+            rules(&BundleName::try_from("x".to_owned()).expect("a name"), &Policy::default()).expect_err("none").code,
+            "colours:!exists"
+        );
+    }
+
+    #[test]
     fn a_policy_that_everybody_may_write_is_refused() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().expect("tempdir");

@@ -93,7 +93,7 @@ impl<'h> Dojo<'h> {
     #[track_caller]
     pub(crate) fn is_gone(&self) {
         nothing_left(self.host);
-        let groups: Vec<_> = leftovers::groups().into_iter().filter(|g| g.ends_with(format!("kata-{KATA}"))).collect();
+        let groups: Vec<_> = leftovers::groups().into_iter().filter(|g| mine(self.host, g)).collect();
         assert!(groups.is_empty(), "{groups:?}");
         self.host.is_clean();
     }
@@ -117,4 +117,11 @@ pub(crate) fn digest(content: &[u8]) -> String {
     use sha2::{Digest, Sha256};
     let hex: String = Sha256::digest(content).iter().map(|b| format!("{b:02x}")).collect();
     format!("sha256:{hex}")
+}
+
+/// Whether this is the group of this host's kata.
+pub(crate) fn mine(host: &Host, group: &std::path::Path) -> bool {
+    let depot = runcell::store::depot::Depot::at(host.root().join("store"));
+    let id = runcell::model::avatar::KataId::try_from(KATA.to_owned()).expect("an id");
+    group.ends_with(runcell::store::katas::group(&depot, &id))
 }

@@ -1,6 +1,6 @@
 //! Katas: homes that survive runs, colours, who may run when, and how all of it ends.
 
-use super::dojo::{Dojo, KATA, digest, fine, nothing_left, refused, told};
+use super::dojo::{Dojo, KATA, digest, fine, mine, nothing_left, refused, told};
 use super::gate;
 use super::harness::{in_rig, live, pause, rounds, until};
 use super::leftovers;
@@ -309,12 +309,13 @@ fn a_katas_memory_is_bounded_and_nobody_takes_anothers() {
         dojo.script("bear", "sleep 2; head -c 50000000 /dev/zero | tail -c 1 | wc -c");
         let bear = dojo.begin("bear", &json!({}), &[]);
         let run = bear.run_id();
-        until("its cell is there", || leftovers::groups().iter().any(|g| g.ends_with(format!("kata-{KATA}/{run}"))));
+        until("its cell is there", || {
+            leftovers::groups().iter().any(|g| g.ends_with(&run) && g.parent().is_some_and(|kata| mine(host, kata)))
+        });
         let lion = dojo.press("lion", &json!({"argv": ["python3", "hog.py"]}));
         assert_eq!(lion.is("memory").outcome.limits.memory.0, (256 - 64) << 20);
         bear.outcome().is("ok").said("1\n");
-        let group = |name: &str| leftovers::groups().iter().any(|g| g.ends_with(name));
-        assert!(group(&format!("kata-{KATA}")));
+        assert!(leftovers::groups().iter().any(|g| mine(host, g)));
         dojo.retire();
     });
 }
@@ -362,7 +363,7 @@ fn killed_at_any_moment_a_home_is_the_old_or_the_new_one() {
         let script = "n=$(cat n); for f in a b c d; do echo $n $f > $f; done; rm -f big*; head -c 300000 /dev/urandom > big$n; echo $((n + 1)) > n";
         dojo.avatar("lion", &json!({"cyber-dojo.sh": script, "n": "0\n"}));
         let all = rounds(50).min(if in_rig() { 3 } else { 50 });
-        let span: u64 = if in_rig() { 1500 } else { 110 };
+        let span: u64 = if in_rig() { 1500 } else { 260 };
         let (mut number, mut survived) = (0u64, 0);
         for n in 0..u64::from(all) {
             let started = dojo.begin("lion", &json!({"files": {"brought": format!("{n}")}}), &[]);

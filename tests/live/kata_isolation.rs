@@ -42,7 +42,7 @@ told['tcp'] = tried(lambda: socket.create_connection(('127.0.0.1', 7000 + len(ot
 told['udp out'] = tried(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('10.0.0.1', 9)))
 for p in ['/proc/1/root', '/proc/1/cwd', '/proc/1/fd', '/proc/1/mem', '/proc/1/environ']:
     told['open ' + p] = tried(lambda: os.listdir(p) if p.endswith(('root', 'cwd', 'fd')) else open(p, 'rb').read(1))
-told['kill all'] = [tried(lambda: os.kill(p, 9)) for p in range(2, 40) if p not in pids]
+told['kill all'] = [tried(lambda: os.kill(p, 9)) for p in range(2, 40) if p not in pids and str(p) not in os.listdir('/proc/self/task')]
 told['kill all'] = [e for e in told['kill all'] if e == 0]
 told['ptrace'] = call(101, 16, 1, 0, 0); told['vm'] = call(310, 1, 0, 0, 0, 0, 0); told['pidfd'] = call(438, 0, 0, 0)
 for place in json.loads(sys.argv[3]):
@@ -182,8 +182,7 @@ bomb()";
             "mouse",
             "n=0; for i in $(seq 50); do (true) && n=$((n + 1)); done; head -c 1000000 /dev/zero > f; echo $n; wc -c < f",
         );
-        let hyena =
-            dojo.begin("hyena", &json!({"argv": ["python3", "greedy.py"], "limits": {"wall": "4s", "memory": "128MiB"}}), &[]);
+        let hyena = dojo.begin("hyena", &json!({"argv": ["python3", "greedy.py"], "limits": {"wall": "8s"}}), &[]);
         let run = hyena.run_id();
         until("it is greedy", || super::leftovers::processes().iter().filter(|(_, group, _)| group.contains(&run)).count() > 20);
         dojo.press("mouse", &json!({})).is("ok").said("50\n1000000\n");
