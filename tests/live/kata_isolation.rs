@@ -13,7 +13,7 @@ servers = []
 def serve(family, address):
     s = socket.socket(family); s.bind(address); s.listen(); servers.append(s)
     threading.Thread(target=lambda: s.accept(), daemon=True).start()
-serve(socket.AF_UNIX, '\0' + me); serve(socket.AF_UNIX, '/tmp/' + me); serve(socket.AF_INET, ('127.0.0.1', 7000 + len(me)))
+serve(socket.AF_UNIX, '\0' + me); serve(socket.AF_UNIX, '/tmp/' + me); port = lambda name: 7000 + sum(name.encode()); serve(socket.AF_INET, ('127.0.0.1', port(me)))
 open('/shared/' + me, 'w').write('here')
 began = time.monotonic()
 while not os.path.exists('/shared/' + other):
@@ -38,7 +38,7 @@ told['seen'] = len(pids)
 told['cmdlines'] = sum(other in open(f'/proc/{p}/cmdline').read().split('\0')[1:3] for p in pids if p not in (1, os.getpid()))
 told['abstract'] = tried(lambda: socket.socket(socket.AF_UNIX).connect('\0' + other))
 told['unix'] = tried(lambda: socket.socket(socket.AF_UNIX).connect('/tmp/' + other))
-told['tcp'] = tried(lambda: socket.create_connection(('127.0.0.1', 7000 + len(other)), timeout=1))
+told['tcp'] = tried(lambda: socket.create_connection(('127.0.0.1', port(other)), timeout=1))
 told['udp out'] = tried(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('10.0.0.1', 9)))
 for p in ['/proc/1/root', '/proc/1/cwd', '/proc/1/fd', '/proc/1/mem', '/proc/1/environ']:
     told['open ' + p] = tried(lambda: os.listdir(p) if p.endswith(('root', 'cwd', 'fd')) else open(p, 'rb').read(1))
@@ -162,7 +162,7 @@ fn two_hostile_avatars_get_nothing_of_each_other_or_the_host() {
 fn one_who_takes_all_there_is_leaves_the_other_his() {
     live(|host| {
         let dojo = Dojo::new(host, &[]);
-        let greedy = "import os, socket
+        let greedy = "import os
 def grab(act):
     kept = []
     try:
@@ -171,7 +171,6 @@ def grab(act):
     return kept
 a = grab(lambda n: os.open('/dev/null', 0)); [os.close(f) for f in a]
 grab(lambda n: open(f'/tmp/{n}', 'w').close()); grab(lambda n: open(f'/sandbox/{n}', 'w').close())
-open('/sandbox/ready', 'w').close() if not os.path.exists('/sandbox/ready') else 0
 def bomb():
     while True:
         try: os.fork()
