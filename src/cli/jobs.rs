@@ -37,7 +37,10 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 /// One byte more than a document may have is enough to know that it has too many.
-fn bytes(path: &Path) -> Result<Vec<u8>, Fault> {
+///
+/// # Errors
+/// exit 2 of reading.
+pub(super) fn bytes(path: &Path) -> Result<Vec<u8>, Fault> {
     let mut bytes = Vec::new();
     let read = match path.as_os_str() == "-" {
         true => std::io::stdin().lock().take(MOST + 1).read_to_end(&mut bytes),

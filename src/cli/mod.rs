@@ -4,6 +4,7 @@ mod batch;
 mod flags;
 mod image;
 mod jobs;
+mod kata;
 mod report;
 mod run;
 mod warm;
@@ -43,6 +44,7 @@ fn dispatch(words: Words) -> ExitCode {
             let code = report::json(&swept);
             Ok(if swept.failed.is_empty() { code } else { ExitCode::from(4) })
         }),
+        Command::Kata(words) => kata::kata(&common, words),
         Command::Image(words) => image::image(&common, words),
         Command::Doctor { json } => {
             let told = doctor::doctor(common.policy.as_deref(), common.root.as_deref(), common.runtime.as_deref());

@@ -56,6 +56,7 @@ fn answer(common: &Common, args: &RunArgs, json: bool, refill: &mut Option<Refil
         upper: None,
         stack: None,
         cold: args.cold,
+        own: None,
         live: (!json).then(|| Live { stdout: stdout.as_fd(), stderr: stderr.as_fd() }),
     })
 }

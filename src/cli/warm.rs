@@ -4,8 +4,8 @@ use super::words::{Common, WarmArgs};
 use super::{jobs, report};
 use crate::model::fault::Fault;
 use crate::model::quantity::Span;
-use crate::work::settings;
 use crate::work::warm::{self, Request};
+use crate::work::{practise, settings};
 use std::process::ExitCode;
 
 /// The longest that a cell may wait, in seconds.
@@ -33,7 +33,8 @@ pub(super) fn warm(common: &Common, args: WarmArgs) -> Result<ExitCode, Fault> {
         return Err(usage("count", format!("--count {} is not between 1 and {COUNT_MOST}", args.count)));
     }
     let given = jobs::read(args.job.as_deref(), &args.flags)?;
-    let warmed = warm::warm(Request {
+    let avatar = given.job.avatar.clone();
+    let request = Request {
         job: given.job,
         policy: &policy,
         root,
@@ -41,6 +42,11 @@ pub(super) fn warm(common: &Common, args: WarmArgs) -> Result<ExitCode, Fault> {
         best_effort: args.best_effort,
         count: args.count,
         ttl,
-    })?;
+        own: None,
+    };
+    let warmed = match avatar {
+        Some(avatar) => practise::warm(&avatar, request)?,
+        None => warm::warm(request)?,
+    };
     Ok(report::json(&warmed))
 }

@@ -80,6 +80,9 @@ pub(super) enum Command {
     /// Images: bring them in, look at them, take them away
     #[command(subcommand)]
     Image(ImageWords),
+    /// Katas: exercises that a group practises, each avatar with ids and a home of its own; every answer is one JSON document
+    #[command(subcommand)]
+    Kata(KataWords),
     /// Tell what this host lacks, with the command that repairs it; exit code 3 if no job can run
     Doctor {
         /// For programs: one document with all findings
@@ -88,6 +91,97 @@ pub(super) enum Command {
     },
     /// Print the JSON Schema of a document
     Schema { of: Document },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KataWords {
+    /// Make a kata
+    New(KataNew),
+    /// Make an avatar of a kata
+    Avatar {
+        kata: String,
+        /// One of 64 animals, from alligator to zebra [default: the first that is free]
+        name: Option<String>,
+        /// What its home holds: a directory, a JSON object of names and contents, or a file with one (- for stdin)
+        #[arg(long, value_name = "DIR|JSON")]
+        files: Option<String>,
+    },
+    /// Run a job as an avatar, in its home
+    Run(Box<KataRun>),
+    /// Show a kata and its avatars, or one avatar and the files of its home
+    Show { kata: String, name: Option<String> },
+    /// Show all katas, the one that was used last first
+    List,
+    /// End a kata, or one of its avatars; returns when nothing of it is left
+    Retire { kata: String, name: Option<String> },
+    /// End katas that nobody has used for long, the least recently used first, none with a run in progress
+    Reap {
+        /// Such as 7d
+        #[arg(long, value_name = "TIME")]
+        unused_for: String,
+        /// Only name them
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct KataNew {
+    /// 10 characters of base58 [default: made]
+    pub id: Option<String>,
+    /// Template of its jobs [default: dojo]
+    #[arg(long)]
+    pub bundle: Option<String>,
+    /// In place of the bundle's image
+    #[arg(long, value_name = "REF")]
+    pub image: Option<String>,
+    /// In place of the bundle's colour rules, such as pytest
+    #[arg(long, value_name = "NAME")]
+    pub colours: Option<String>,
+    /// Have a directory /shared that all its avatars read and write
+    #[arg(long)]
+    pub shared: bool,
+    /// Keep nothing that runs write: homes hold what jobs bring
+    #[arg(long)]
+    pub discard: bool,
+    /// Created files that are neither kept nor told, in place of the bundle's
+    #[arg(long, value_name = "GLOB")]
+    pub prune: Option<Vec<String>>,
+    /// How many cells it may have at one time [default: the policy's]
+    #[arg(long, value_name = "N")]
+    pub cells: Option<u32>,
+    /// Memory of all its cells together [default: the policy's]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct KataRun {
+    pub kata: String,
+    pub name: String,
+    /// Read the job from a JSON file, or from stdin (-). Flags win over it
+    #[arg(long, value_name = "FILE")]
+    pub job: Option<PathBuf>,
+    /// How long it may run, a whole number of seconds
+    #[arg(long, value_name = "N")]
+    pub max_seconds: Option<String>,
+    /// How long to wait for the avatar's run before, and for a free cell [default: the policy's setup_timeout]
+    #[arg(long, value_name = "TIME")]
+    pub wait: Option<String>,
+    /// Be refused at once instead (busy)
+    #[arg(long, conflicts_with = "wait")]
+    pub no_wait: bool,
+    /// When all is done, have a cell wait for the avatar's next run
+    #[arg(long)]
+    pub refill: bool,
+    /// Take no waiting cell, though there may be one
+    #[arg(long)]
+    pub cold: bool,
+    /// Run also where a limit cannot be enforced; the outcome says "none" then
+    #[arg(long)]
+    pub best_effort: bool,
+    #[command(flatten)]
+    pub flags: super::flags::JobFlags,
 }
 
 #[derive(Debug, Subcommand)]
@@ -278,7 +372,7 @@ pub(super) struct BundleArgs {
 /// Whether the caller wants JSON, judged before the words make sense: a program must get its error as one document.
 pub(super) fn json_form(args: &[OsString]) -> bool {
     let ours = args.iter().take_while(|a| *a != "--");
-    let command = ours.clone().find(|a| *a == "run" || *a == "batch");
-    command.is_some_and(|c| c == "batch")
+    let command = ours.clone().find(|a| *a == "run" || *a == "batch" || *a == "kata");
+    command.is_some_and(|c| c == "batch" || c == "kata")
         || ours.filter_map(|a| a.to_str()).any(|a| a == "--json" || a == "--job" || a.starts_with("--job="))
 }

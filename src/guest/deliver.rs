@@ -4,14 +4,18 @@ use crate::model::wire::{Delivery, StartFailure, Step};
 use nix::sys::stat::{Mode, umask};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 pub const SANDBOX: &str = "/sandbox";
 
-/// What was delivered, to be told from what the program made: SHA-256 by path.
-pub type Delivered = BTreeMap<Vec<u8>, [u8; 32]>;
+/// What was delivered, to be told from what the program made: SHA-256 and mode by path.
+pub type Delivered = BTreeMap<Vec<u8>, ([u8; 32], u32)>;
 
 /// Writes every file; their contents follow one another in `contents`.
 ///
@@ -22,13 +26,13 @@ pub fn all(files: &[Delivery], mut contents: File) -> Result<Delivered, StartFai
     let mut delivered = Delivered::new();
     for file in files {
         match one(file, &mut contents) {
-            Ok(hash) => drop(delivered.insert(file.path.clone().into_bytes(), hash)),
+            Ok(hash) => drop(delivered.insert(file.path.clone(), (hash, file.mode))),
             Err(e) => {
                 let errno = e.raw_os_error().unwrap_or(libc::EIO);
                 return Err(StartFailure {
                     step: Step::Files,
                     errno,
-                    path: file.path.clone(),
+                    path: String::from_utf8_lossy(&file.path).into_owned(),
                     head: Default::default(),
                     mode: 0,
                 });
@@ -40,8 +44,8 @@ pub fn all(files: &[Delivery], mut contents: File) -> Result<Delivered, StartFai
 }
 
 fn one(file: &Delivery, contents: &mut File) -> io::Result<[u8; 32]> {
-    let path = format!("{SANDBOX}/{}", file.path);
-    if let Some((parent, _)) = path.rsplit_once('/') {
+    let path = Path::new(SANDBOX).join(OsStr::from_bytes(&file.path));
+    if let Some(parent) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
     }
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
@@ -56,6 +60,11 @@ fn one(file: &Delivery, contents: &mut File) -> io::Result<[u8; 32]> {
         hash.update(&buf[..n]);
         out.write_all(&buf[..n])?;
         left -= n as u64;
+    }
+    if let Some(ns) = file.mtime_ns {
+        let since = Duration::from_nanos(ns.unsigned_abs());
+        let then = if ns < 0 { UNIX_EPOCH.checked_sub(since) } else { UNIX_EPOCH.checked_add(since) };
+        out.set_modified(then.unwrap_or(UNIX_EPOCH))?;
     }
     Ok(hash.finalize().into())
 }

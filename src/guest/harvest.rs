@@ -2,9 +2,10 @@
 //! opens no path that the program made.
 
 use super::deliver::{Delivered, SANDBOX};
+use super::sieve::{self, Sieve};
 use crate::model::wire::{CHUNK, Change, Collect, Found, Report, Skip};
 use crate::os::socket::Peer;
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::GlobSet;
 use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read};
@@ -16,10 +17,13 @@ use std::path::{Path, PathBuf};
 const DEEP: usize = 3800;
 /// How many entries that are not brought back are named one by one.
 const SKIPPED_MOST: u64 = 1000;
+/// tmpfs gives files whole pages.
+const PAGE: u64 = 4096;
 
 struct Harvest<'a> {
     peer: &'a Peer,
     globs: GlobSet,
+    sieve: Sieve,
     collect: &'a Collect,
     delivered: Delivered,
     /// Of the delivered files, those that are still regular files.
@@ -34,13 +38,10 @@ struct Harvest<'a> {
 /// # Errors
 /// when the supervisor is gone.
 pub fn send(peer: &Peer, collect: &Collect, delivered: Delivered) -> io::Result<()> {
-    let mut globs = GlobSetBuilder::new();
-    for glob in &collect.globs {
-        globs.add(GlobBuilder::new(glob).literal_separator(true).build().map_err(io::Error::other)?);
-    }
     let mut harvest = Harvest {
         peer,
-        globs: globs.build().map_err(io::Error::other)?,
+        globs: sieve::set(&collect.globs)?,
+        sieve: Sieve::new(&collect.prune)?,
         collect,
         delivered,
         met: Default::default(),
@@ -81,10 +82,11 @@ impl Harvest<'_> {
     }
 
     fn entry(&mut self, path: &Path, relative: &[u8], kind: std::fs::FileType) -> io::Result<()> {
-        if kind.is_file() && self.delivered.contains_key(relative) {
+        let ours = self.delivered.contains_key(relative);
+        if kind.is_file() && ours {
             self.met.insert(relative.to_vec());
         }
-        if !self.globs.is_match(Path::new(std::ffi::OsStr::from_bytes(relative))) {
+        if !self.globs.is_match(Path::new(std::ffi::OsStr::from_bytes(relative))) || (!ours && self.sieve.drops(relative)) {
             return Ok(());
         }
         match kind {
@@ -97,12 +99,21 @@ impl Harvest<'_> {
     }
 
     fn file(&mut self, path: &Path, relative: &[u8]) -> io::Result<()> {
-        let Ok((mut file, mode, size)) = open(path) else { return self.skip(relative, Skip::Unreadable) };
+        let Ok((mut file, mode, mtime_ns, size)) = open(path) else { return self.skip(relative, Skip::Unreadable) };
         let change = match self.delivered.get(relative) {
             None => Change::Created,
-            Some(was) if hash(&mut file, size).is_ok_and(|is| is == *was) => return Ok(()),
+            Some((was, had)) if (!self.collect.whole || *had == mode) && hash(&mut file, size).is_ok_and(|is| is == *was) => {
+                return self.stays(relative, size);
+            }
             Some(_) => Change::Changed,
         };
+        if self.collect.whole {
+            return self.whole(
+                relative,
+                file,
+                Found { path: relative.to_vec().into(), change, mode, mtime_ns, bytes: size, kept: size },
+            );
+        }
         let kept = size.min(self.collect.file_bytes).min(self.bytes_left);
         if self.files_left == 0 {
             return self.skip(relative, Skip::TooMany);
@@ -112,7 +123,38 @@ impl Harvest<'_> {
         }
         self.files_left -= 1;
         self.bytes_left -= kept;
-        let found = Found { path: relative.to_vec().into(), change, mode, bytes: size, kept };
+        self.bring(file, Found { path: relative.to_vec().into(), change, mode, mtime_ns, bytes: size, kept })
+    }
+
+    /// All of a file, or nothing: there is no bound that it is cut to.
+    fn whole(&mut self, relative: &[u8], file: File, found: Found) -> io::Result<()> {
+        match found.kept <= self.collect.file_bytes && self.fits(found.kept) {
+            true => self.bring(file, found),
+            false if self.files_left == 0 => self.skip(relative, Skip::TooMany),
+            false => self.skip(relative, Skip::TooLarge),
+        }
+    }
+
+    /// An unchanged file. Where all that is there must find room again, it takes its part.
+    fn stays(&mut self, relative: &[u8], size: u64) -> io::Result<()> {
+        match !self.collect.whole || self.fits(size) {
+            true => Ok(()),
+            false => self.skip(relative, Skip::TooLarge),
+        }
+    }
+
+    fn fits(&mut self, bytes: u64) -> bool {
+        let pages = bytes.div_ceil(PAGE).saturating_mul(PAGE);
+        let fits = self.files_left > 0 && pages <= self.bytes_left;
+        if fits {
+            self.files_left -= 1;
+            self.bytes_left -= pages;
+        }
+        fits
+    }
+
+    fn bring(&mut self, mut file: File, found: Found) -> io::Result<()> {
+        let kept = found.kept;
         self.peer.send(&Report::Found(found), &[])?;
         io::Seek::rewind(&mut file)?;
         let (mut left, mut buf) = (kept, vec![0u8; CHUNK]);
@@ -156,15 +198,16 @@ fn list(dir: &PathBuf) -> Option<std::fs::ReadDir> {
     })
 }
 
-/// A file with its mode and size as the program left them.
-fn open(path: &Path) -> io::Result<(File, u32, u64)> {
+/// A file with its mode, time and size as the program left them.
+fn open(path: &Path) -> io::Result<(File, u32, i64, u64)> {
     let meta = std::fs::symlink_metadata(path)?;
     let attempt = || OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
     let file = attempt().or_else(|_| {
         std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
         attempt()
     })?;
-    Ok((file, meta.mode() & 0o7777, meta.size()))
+    let mtime_ns = meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec());
+    Ok((file, meta.mode() & 0o7777, mtime_ns, meta.size()))
 }
 
 fn hash(file: &mut File, size: u64) -> io::Result<[u8; 32]> {

@@ -5,3 +5,4 @@ pub mod exec;
 pub mod harvest;
 pub mod init;
 pub mod reap;
+pub mod sieve;

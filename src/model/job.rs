@@ -1,6 +1,8 @@
 //! The Job: what the caller asks for. Unknown fields are errors; every value is checked as it is read.
 
+use super::avatar::Avatar;
 use super::blob;
+use super::entry::EntryPath;
 use super::limits::Asked;
 use super::names::{BundleName, JobId};
 use super::object::{self, Object};
@@ -39,6 +41,13 @@ pub struct Job {
     pub stdin: Option<Content>,
     /// Files to be put into /sandbox before the program starts.
     pub files: Unique<RelPath, FileIn>,
+    /// `kata run` alone: files of the avatar's home that are to be gone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deleted: Vec<EntryPath>,
+    /// `kata run` alone, in place of `files` and `deleted`: all that the home is to hold. Makes kata and avatar anew where they are
+    /// gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub all: Option<Unique<RelPath, FileIn>>,
     /// More of the host, or of memory, inside the cell.
     pub mounts: Vec<Mount>,
     /// Globs of what to bring back from /sandbox; `["**"]` is everything new or changed (default: nothing).
@@ -51,6 +60,8 @@ pub struct Job {
     /// Whether the root filesystem can be written: into a tmpfs that dies with the run, bounded like /sandbox
     /// (`limits.sandbox`, `limits.inodes`). What the image holds never changes.
     pub writable_root: bool,
+    /// Whose job it is: one avatar's jobs may share what no other's may.
+    pub avatar: Option<Avatar>,
     /// Anything the caller wants to find again in the outcome.
     pub labels: Unique<String, String>,
 }
@@ -299,6 +310,7 @@ impl Job {
         merged.files.extend(self.files.0);
         merged.labels.extend(self.labels.0);
         merged.mounts.extend(self.mounts);
+        merged.deleted.extend(self.deleted);
         Self {
             id: self.id.or(merged.id),
             bundle: self.bundle.or(merged.bundle),
@@ -309,11 +321,14 @@ impl Job {
             user: self.user.or(merged.user),
             stdin: self.stdin.or(merged.stdin),
             files: merged.files,
+            deleted: merged.deleted,
+            all: self.all.or(merged.all),
             mounts: merged.mounts,
             collect: self.collect.or(merged.collect),
             network: self.network.or(merged.network),
             limits: self.limits.over(merged.limits),
             writable_root: self.writable_root || merged.writable_root,
+            avatar: self.avatar.or(merged.avatar),
             labels: merged.labels,
         }
     }

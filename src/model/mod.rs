@@ -1,9 +1,12 @@
 //! Words: plain checked data. No files, no clock, no system calls.
 
+pub mod avatar;
 pub mod base;
 pub mod blob;
+pub mod colour;
 pub mod counters;
 pub mod document;
+pub mod entry;
 pub mod evidence;
 pub mod facts;
 pub mod fault;
@@ -12,6 +15,7 @@ pub mod health;
 pub mod image;
 pub mod ingredient;
 pub mod job;
+pub mod kata;
 pub mod limits;
 pub mod lines;
 pub mod names;

@@ -1,5 +1,6 @@
 //! The Outcome: the answer. Fields may be added; none changes its meaning without a new `version`.
 
+use super::avatar::{AvatarName, KataId};
 use super::blob::Blob;
 use super::limits::Limits;
 use super::unique::Unique;
@@ -44,6 +45,12 @@ pub struct Outcome {
     pub cleanup: Cleanup,
     /// The bundle's word for this result; null where the bundle has no colour rules.
     pub colour: Option<String>,
+    /// Why the colour is `faulty`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub colour_reason: Option<String>,
+    /// What became of the avatar's home, for a run of an avatar.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub avatar: Option<AvatarRun>,
     pub labels: Unique<String, String>,
     pub provenance: Provenance,
 }
@@ -70,6 +77,45 @@ pub enum Verdict {
     /// It exited with a code other than 0.
     Nonzero,
     Ok,
+}
+
+/// A run of an avatar: whose, and what is in the home now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AvatarRun {
+    pub kata: KataId,
+    pub name: AvatarName,
+    pub home: HomeState,
+    /// Why the home is not what the run left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Files in the home now, and their bytes.
+    pub files: u64,
+    pub bytes: u64,
+    /// How many were created and changed, told or not.
+    pub created: u64,
+    pub changed: u64,
+    /// The directory that the kata's avatars share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared: Option<SharedState>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HomeState {
+    /// As the run left it.
+    Kept,
+    /// As the job wanted it before the run; what the run wrote is not in it.
+    Given,
+    /// As it was before the job.
+    Unchanged,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SharedState {
+    Writable,
+    /// It holds as much as the policy lets it: read-only until somebody makes room.
+    Full,
 }
 
 /// Facts behind the verdict.

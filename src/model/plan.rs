@@ -1,12 +1,14 @@
 //! The Plan: all decisions about one job as one value. Nothing has been written while it was made.
 
 use super::job::{Content, Network, User};
+use super::kata::HomeFile;
 use super::limits::{Limits, Rlimit};
 use super::names::BundleName;
 use super::paths::{GuestPath, HostPath, RelPath};
 use super::reference::Digest;
 use super::wire::Collect;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -35,6 +37,8 @@ pub struct Shape {
     pub sandbox_bytes: u64,
     pub inodes: u64,
     pub shm_bytes: u64,
+    /// The first of the host ids that are the job's own, for an avatar; others get what is free.
+    pub first_id: Option<u32>,
     /// Hard limits that init gets, wide enough for any job.
     pub hard: BTreeMap<Rlimit, u64>,
 }
@@ -79,11 +83,21 @@ pub struct Fill {
     pub cwd: GuestPath,
     pub stdin: Option<Content>,
     pub files: Vec<(RelPath, u32, Content)>,
+    /// An avatar's home, with the job's files in it; `files` is empty then.
+    pub brought: Vec<Brought>,
     pub rlimits: Vec<(Rlimit, u64)>,
     pub writable: Vec<String>,
     pub collect: Option<Collect>,
     /// Whether a set-uid file could reach the host's disk, so that making one is denied.
     pub deny_suid: bool,
+}
+
+/// A file that comes from an avatar's home.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Brought {
+    pub file: HomeFile,
+    /// Where its content is, on the host and under a name of ours.
+    pub blob: PathBuf,
 }
 
 /// One value for one file of the cell's group; on v1 below its controller's mount.

@@ -44,6 +44,8 @@ pub struct Policy {
     pub network_host: bool,
     /// Time for everything before the program starts.
     pub setup_timeout: Span,
+    /// Bounds of katas.
+    pub katas: Katas,
     /// Refuse jobs with a limit that cannot be enforced (default), rather than run them without it.
     pub best_effort: bool,
 }
@@ -92,6 +94,41 @@ pub struct Import {
 impl Default for Import {
     fn default() -> Self {
         Self { bytes: Bytes(16 << 30), entries: 2_000_000, layers: 127, keep_free: Bytes(256 << 20) }
+    }
+}
+
+/// How much of this host katas may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Katas {
+    /// Cells of one kata at one time.
+    pub cells: u32,
+    /// Cells of all katas at one time.
+    pub cells_in_all: u32,
+    /// Runs that may wait for one of these; the next is refused.
+    pub queue: u32,
+    /// Memory of one kata's cells together. Each has at most its part: so much by `cells`, less 64 MiB for its files to be
+    /// brought back. Unbounded by default, apart from each cell's own limit.
+    pub memory: Option<Bytes>,
+    /// Bytes in a kata's shared directory, from which on it is read-only.
+    pub shared: Bytes,
+    /// Files and directories in there.
+    pub shared_entries: u64,
+    /// Have a cell wait for the next run of an avatar whenever one is over, as `kata run --refill` does.
+    pub refill: bool,
+}
+
+impl Default for Katas {
+    fn default() -> Self {
+        Self {
+            cells: 16,
+            cells_in_all: 64,
+            queue: 256,
+            memory: None,
+            shared: Bytes(64 << 20),
+            shared_entries: 10_000,
+            refill: false,
+        }
     }
 }
 
@@ -185,6 +222,7 @@ impl Default for Policy {
             images: everywhere(),
             network_host: false,
             setup_timeout: Span::from_millis(30_000),
+            katas: Katas::default(),
             best_effort: false,
         }
     }

@@ -66,6 +66,8 @@ pub struct Found {
     pub path: serde_bytes::ByteBuf,
     pub change: Change,
     pub mode: u32,
+    /// When it was last changed, in nanoseconds since 1970.
+    pub mtime_ns: i64,
     /// The file's size.
     pub bytes: u64,
     /// How much of it follows.
@@ -120,9 +122,12 @@ pub struct Dispatch {
 /// A file to be written below /sandbox before the program starts; its content follows in the memfd.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
-    pub path: String,
+    #[serde(with = "serde_bytes")]
+    pub path: Vec<u8>,
     pub mode: u32,
     pub bytes: u64,
+    /// When it was last changed, in nanoseconds since 1970; now, unless it says.
+    pub mtime_ns: Option<i64>,
 }
 
 /// What to bring back, and how much at the most.
@@ -132,6 +137,11 @@ pub struct Collect {
     pub file_bytes: u64,
     pub total_bytes: u64,
     pub files: u64,
+    /// Everything is to be had whole or not at all, so that all of it can be delivered again: the bounds then count unchanged
+    /// files as well, and each by whole pages; a file whose mode has changed counts as changed.
+    pub whole: bool,
+    /// Created files that are passed over in silence, by globs as of [`super::kata::HomeRules`].
+    pub prune: Vec<String>,
 }
 
 /// What init was doing for the program when it failed.

@@ -214,10 +214,19 @@ impl Group {
     pub fn begin(&self) -> OsResult<PathBuf> {
         let dir = self.dir("pids").or(self.unified()).map(Path::to_owned).unwrap_or_default();
         if let Some(parent) = dir.parent() {
-            files::dir(parent, 0o755)?;
+            std::fs::create_dir_all(parent).at("make the group", parent)?;
         }
         files::dir(&dir, 0o755)?;
         Ok(dir.join("cgroup.procs"))
+    }
+
+    /// Makes the group in the tree of one controller, and what is missing above it.
+    ///
+    /// # Errors
+    /// of mkdir.
+    pub fn make(&self, controller: &str) -> OsResult<()> {
+        let dir = self.dir(controller).ok_or_else(|| no_tree(controller))?;
+        std::fs::create_dir_all(dir).at("make the group", dir)
     }
 
     /// Writes one limit.

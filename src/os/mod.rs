@@ -11,6 +11,7 @@ pub mod pipe;
 pub mod lines;
 pub mod sheet;
 pub mod limit;
+pub mod raze;
 pub mod signal;
 pub mod watch;
 pub mod process;

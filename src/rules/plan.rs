@@ -47,7 +47,14 @@ pub fn plan(job: Job, bundle: BundleName, policy: &Policy, facts: &Facts, best_e
     }
     let deny_suid = mounts.iter().any(|m| matches!(m, PlannedMount::Bind { writable: true, .. }));
     let globs: Vec<String> = job.collect.unwrap_or_default().into_iter().map(String::from).collect();
-    let collect = Collect { globs, file_bytes: COLLECT_FILE, total_bytes: COLLECT_TOTAL, files: COLLECT_FILES };
+    let collect = Collect {
+        globs,
+        file_bytes: COLLECT_FILE,
+        total_bytes: COLLECT_TOTAL,
+        files: COLLECT_FILES,
+        whole: false,
+        prune: Vec::new(),
+    };
     let shape = Shape {
         bundle,
         root,
@@ -59,6 +66,7 @@ pub fn plan(job: Job, bundle: BundleName, policy: &Policy, facts: &Facts, best_e
         sandbox_bytes: limits.sandbox.0,
         inodes: limits.inodes,
         shm_bytes: limits.sandbox.0,
+        first_id: None,
         hard: facts.hard.clone(),
     };
     let fill = Fill {
@@ -67,6 +75,7 @@ pub fn plan(job: Job, bundle: BundleName, policy: &Policy, facts: &Facts, best_e
         cwd: cwd(job.cwd)?,
         stdin: job.stdin,
         files,
+        brought: Vec::new(),
         rlimits: rlimits(&limits, facts)?,
         writable,
         collect: (!collect.globs.is_empty()).then_some(collect),
@@ -151,7 +160,11 @@ fn permitted(policy: &Policy, image: &ImageRef, network: Network, mounts: &[Moun
     Ok(())
 }
 
-fn contents_permitted(policy: &Policy, files: &[(RelPath, u32, Content)], stdin: Option<&Content>) -> Result<(), Fault> {
+/// Whether the policy lets these host files in.
+///
+/// # Errors
+/// exit 3, naming the file.
+pub fn contents_permitted(policy: &Policy, files: &[(RelPath, u32, Content)], stdin: Option<&Content>) -> Result<(), Fault> {
     let named = files.iter().map(|(path, _, content)| (format!("files.{}", path.as_str()), content));
     for (place, content) in named.chain(stdin.map(|content| ("stdin".to_owned(), content))) {
         let Content::File(path) = content else { continue };

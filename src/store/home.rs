@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug)]
 pub struct Home {
     root: PathBuf,
+    /// Host ids that are avatars', by their first.
+    reserved: PathBuf,
 }
 
 /// The directory of one run.
@@ -24,7 +26,7 @@ impl Home {
     /// # Errors
     /// of mkdir.
     pub fn open(root: PathBuf) -> OsResult<Self> {
-        let home = Self { root };
+        let home = Self::at(root);
         let last = home.root.join("skeletons");
         if !last.exists() {
             for dir in [home.root.clone(), home.runs(), home.ids(), home.runtimes(), home.root.join("facts"), last.clone()] {
@@ -42,7 +44,13 @@ impl Home {
 
     /// The state directory as it is: nothing is made, and it need not exist.
     pub fn at(root: PathBuf) -> Self {
-        Self { root }
+        Self { reserved: root.join("store/katas/ids"), root }
+    }
+
+    /// The same with the ids of avatars in the store, which outlasts it.
+    #[must_use]
+    pub fn with_katas(self, shelf: &Path) -> Self {
+        Self { reserved: shelf.join("ids"), ..self }
     }
 
     pub fn root(&self) -> &Path {
@@ -64,6 +72,16 @@ impl Home {
 
     pub fn ids(&self) -> PathBuf {
         self.root.join("ids")
+    }
+
+    /// A range of host ids that is an avatar's, by its first.
+    pub fn reserved(&self, first: u32) -> PathBuf {
+        self.reserved.join(first.to_string())
+    }
+
+    /// All of them.
+    pub fn reservations(&self) -> &Path {
+        &self.reserved
     }
 
     /// The `--root` of OCI runtimes.

@@ -2,6 +2,9 @@
 //!
 //! A range is a slot file with a lease on it. Its content is the run that took it: as long as that is there, the range is
 //! quarantined even without an owner, as files or processes with its ids may be left. Only a verified teardown empties it.
+//!
+//! Ranges that are avatars' for life have a file of the same name among the katas as well, which outlasts a restart of the
+//! host; only an avatar's own runs take such a slot, by its number.
 
 use super::cells;
 use super::home::{Home, RunDir};
@@ -13,6 +16,7 @@ use crate::os::error::{At, OsResult};
 use crate::os::files;
 use crate::os::lease::{self, Lease};
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
@@ -31,8 +35,10 @@ pub struct Slot {
 /// of open and flock. `Ok(None)`: all are in use or quarantined.
 pub fn take(home: &Home, range: IdRange) -> OsResult<Option<Slot>> {
     for number in 0..range.slots() {
-        if let Some(slot) = open(home, range.slot(number))?
+        let first = range.slot(number);
+        if let Some(slot) = open(home, first)?
             && slot.owner()?.is_none()
+            && !home.reserved(first).exists()
         {
             return Ok(Some(slot));
         }
@@ -50,6 +56,48 @@ pub fn lease(home: &Home, range: IdRange, dir: &RunDir, record: &mut Record) -> 
     runs::write(dir, record)?;
     slot.mark(&record.run)?;
     Ok(Some(slot))
+}
+
+/// Sets a range apart for an avatar, from the end of all: runs that belong to nobody take theirs from the beginning.
+///
+/// # Errors
+/// of open, flock and write. `Ok(None)`: all are in use, quarantined, or others'.
+pub fn reserve(home: &Home, range: IdRange, owner: &str) -> OsResult<Option<u32>> {
+    for number in (0..range.slots()).rev() {
+        let first = range.slot(number);
+        let path = home.reserved(first);
+        if path.exists() {
+            continue;
+        }
+        // As long as we hold the slot nobody takes it, and whoever comes later sees that it is set apart.
+        if let Some(slot) = open(home, first)?
+            && slot.owner()?.is_none()
+        {
+            match File::create_new(&path) {
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+                file => return file.and_then(|mut f| f.write_all(owner.as_bytes())).at("write", &path).map(|()| Some(first)),
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Gives an avatar's range back to all.
+///
+/// # Errors
+/// of unlink; missing is fine.
+pub fn unreserve(home: &Home, first: u32) -> OsResult<()> {
+    let path = home.reserved(first);
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.at("remove", &path),
+    }
+}
+
+/// The ranges that are set apart.
+pub fn reserved(home: &Home) -> BTreeSet<u32> {
+    let entries = std::fs::read_dir(home.reservations()).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Takes a certain slot whoever it was quarantined for; `None` where somebody alive has it.
@@ -141,6 +189,25 @@ mod tests {
         open(&home, 65_536).expect("open").expect("nobody has it").release(&run(1)).expect("released");
         let again = taken(3).expect("free again");
         assert_eq!(again.first, 65_536);
+    }
+
+    #[test]
+    fn an_avatars_range_is_nobody_elses() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let home = Home::open(dir.path().to_owned()).expect("home").with_katas(&dir.path().join("katas"));
+        std::fs::create_dir_all(home.reservations()).expect("mkdir");
+        let range = IdRange { first: 65_536, count: 3 * 65_536 };
+        let used = take(&home, range).expect("take").expect("free");
+        let own = [reserve(&home, range, "a lion").expect("reserve"), reserve(&home, range, "a bear").expect("reserve")];
+        assert_eq!(own, [Some(3 * 65_536), Some(2 * 65_536)]);
+        assert_eq!(reserve(&home, range, "a bee").expect("reserve"), None, "the last one is in use");
+        drop(used);
+        let again = take(&home, range).expect("take").expect("free");
+        assert!(again.first == 65_536 && take(&home, range).expect("take").is_none());
+        assert_eq!(reserved(&home), [2 * 65_536, 3 * 65_536].into());
+        unreserve(&home, 3 * 65_536).expect("given back");
+        unreserve(&home, 3 * 65_536).expect("twice is fine");
+        assert_eq!(take(&home, range).expect("take").expect("free").first, 3 * 65_536);
     }
 
     #[test]

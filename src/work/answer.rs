@@ -1,6 +1,7 @@
 //! The outcome, put together of what was fixed before the job and of what was seen of it.
 
 use super::host::Host;
+use crate::model::colour::ColourRule;
 use crate::model::evidence::Evidence;
 use crate::model::limits::Limits;
 use crate::model::names::JobId;
@@ -8,7 +9,7 @@ use crate::model::outcome::{Cleanup, Outcome, Phases, Provenance, Start, VERSION
 use crate::model::plan::Plan;
 use crate::model::unique::Unique;
 use crate::os::{probe, sys};
-use crate::rules::verdict;
+use crate::rules::{colour, verdict};
 use std::collections::BTreeMap;
 
 /// What does not depend on what is seen.
@@ -19,6 +20,7 @@ pub(super) struct Frame {
     limits: Limits,
     enforced: BTreeMap<String, String>,
     provenance: Provenance,
+    colours: Vec<ColourRule>,
 }
 
 impl Frame {
@@ -47,7 +49,14 @@ impl Frame {
                 job: format!("sha256:{digest}"),
                 landlock: sys::landlock_abi(),
             },
+            colours: Vec::new(),
         }
+    }
+
+    /// With rules that give the result a colour.
+    #[must_use]
+    pub(super) fn coloured(self, colours: Vec<ColourRule>) -> Self {
+        Self { colours, ..self }
     }
 
     #[must_use]
@@ -59,6 +68,15 @@ impl Frame {
     pub(super) fn outcome(self, run: String, evidence: Evidence, phases: Phases, buried: Result<(), String>) -> Outcome {
         let judged = verdict::judge(&evidence, &self.limits);
         let cleanup = if buried.is_ok() { Cleanup::Complete } else { Cleanup::Incomplete };
+        let coloured = colour::judge(
+            &self.colours,
+            &colour::Result {
+                verdict: judged.verdict,
+                exit_code: judged.exit_code,
+                stdout: &evidence.stdout,
+                stderr: &evidence.stderr,
+            },
+        );
         let mut proof = judged.proof;
         proof.detail = buried.err();
         Outcome {
@@ -82,7 +100,9 @@ impl Frame {
             limits: self.limits,
             enforced: self.enforced,
             cleanup,
-            colour: None,
+            colour: coloured.as_ref().map(|c| c.colour.clone()),
+            colour_reason: coloured.and_then(|c| c.reason),
+            avatar: None,
             labels: self.labels,
             provenance: self.provenance,
         }

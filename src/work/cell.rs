@@ -324,12 +324,14 @@ fn complaint(run: &RunDir, what: &str) -> Fault {
 }
 
 impl Cell<Running> {
-    /// Gives up all rights that are not needed any more, before anything that the program made is read.
+    /// Gives up all rights that are not needed any more, before anything that the program made is read. `more` is a directory that
+    /// is still to be written.
     ///
     /// # Errors
     /// of Landlock or capset.
-    pub fn confine_ourselves(&self, home: &Home) -> std::io::Result<()> {
+    pub fn confine_ourselves(&self, home: &Home, more: Option<&Path>) -> std::io::Result<()> {
         let mut ours = vec![home.root().to_owned()];
+        ours.extend(more.map(Path::to_owned));
         // Removing a group needs rights on the directory above it.
         ours.extend(self.group.directories().filter_map(Path::parent).map(Path::to_owned));
         let ours: Vec<&Path> = ours.iter().map(std::path::PathBuf::as_path).collect();

@@ -3,7 +3,7 @@
 
 use super::warm::{self, Made, Request};
 use super::worker::Setting;
-use super::{faults, gc};
+use super::{demolish, faults};
 use crate::model::fault::Fault;
 use crate::model::job::Job;
 use crate::model::limits::Asked;
@@ -170,7 +170,7 @@ impl Cellar {
             self.hear(0); // its end bounds this: it stops at once, and has the policy's time at most
         }
         for own in self.own.drain(..) {
-            let _ = gc::burn(&self.home, &self.trees, &own.cell); // one that resists is left to gc
+            let _ = demolish::burn(&self.home, &self.trees, &own.cell); // one that resists is left to gc
         }
         cells::tidy(&self.home);
     }
@@ -182,7 +182,7 @@ impl Maker {
         let (word, tell) = std::io::pipe().at("make", "a pipe").map_err(os)?;
         let Setting { policy, root, runtime, best_effort } = setting;
         let process = apart::beside(&[tell.as_fd()], || {
-            let request = Request { job: shape.clone(), policy, root, runtime, best_effort, count: 1, ttl: TTL };
+            let request = Request { job: shape.clone(), policy, root, runtime, best_effort, count: 1, ttl: TTL, own: None };
             // Why there is none, the job itself will tell.
             if let Ok(Made { shape, run }) = warm::more(request) {
                 let _ = (&tell).write_all(format!("{shape} {run}").as_bytes());

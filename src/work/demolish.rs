@@ -6,6 +6,7 @@ use crate::os::cgroup::{Group, Trees};
 use crate::os::error::{At, OsResult};
 use crate::os::{clock, files, process, watch};
 use crate::runtime::driver;
+use crate::store::cells::{self, Waiting};
 use crate::store::home::{Home, RunDir};
 use crate::store::ids::{self, Slot};
 use crate::store::runs::{self, Found, Owned};
@@ -101,6 +102,15 @@ pub(super) fn claim_dead(dir: RunDir) -> OsResult<Option<Found>> {
 fn abandoned(dir: &RunDir) -> bool {
     let supervisor = runs::read(dir).map(|record| record.supervisor);
     supervisor.is_some_and(|s| !process::alive(Path::new("/proc"), s.pid, s.start_ticks))
+}
+
+/// Takes a waiting cell and demolishes it. `Ok(false)`: somebody else has taken it.
+///
+/// # Errors
+/// of the first step that fails; it is among the runs then, with no owner.
+pub(super) fn burn(home: &Home, trees: &Trees, cell: &Waiting) -> OsResult<bool> {
+    let Some(owned) = cells::take(home, cell)? else { return Ok(false) };
+    stale(home, trees, owned).map(|()| true)
 }
 
 /// A dead run's slot. Whoever looks for a free one holds each for a moment: wait for that.

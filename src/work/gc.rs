@@ -1,14 +1,13 @@
 //! Garbage: whatever no living process owns.
 
 use super::prune::{self, Pruned};
-use super::{demolish, faults, host, settings, shape};
+use super::{demolish, faults, host, retire, settings, shape};
 use crate::model::fault::Fault;
 use crate::model::policy::Policy;
 use crate::os::cgroup::Trees;
 use crate::os::clock;
-use crate::os::error::OsResult;
 use crate::rules::garbage::Wishes;
-use crate::store::cells::{self, Waiting};
+use crate::store::cells;
 use crate::store::home::Home;
 use crate::store::runs::{self, Found};
 use crate::store::skeletons;
@@ -29,6 +28,8 @@ pub struct Swept {
     pub waiting: Vec<String>,
     /// Runs that resisted, and why.
     pub failed: Vec<Failure>,
+    /// Katas, avatars' host ids and katas' groups that crashes had left half gone.
+    pub katas: usize,
     /// What went from the image store.
     pub store: Pruned,
 }
@@ -64,6 +65,7 @@ pub fn gc(policy: &Policy, root: Option<&Path>, wishes: Wishes, dry_run: bool) -
     cells(&home, &trees, &mut swept)?;
     if !dry_run {
         skeletons::sweep(&home).map_err(|e| faults::ours(&e))?;
+        swept.katas = retire::sweep(policy, root)?;
     }
     swept.store = prune::prune(&settings::depot(root, policy), wishes, dry_run)?;
     Ok(swept)
@@ -76,7 +78,7 @@ fn cells(home: &Home, trees: &Trees, swept: &mut Swept) -> Result<(), Fault> {
         let run = cell.id.to_string();
         let alive = runs::read(&cell.dir()).is_some_and(|record| !trees.group(&record.cgroup).processes().is_empty());
         let kept = alive && !cell.expired() && cell.shape.split('.').next() == Some(epoch.as_str());
-        let done = if kept || swept.dry_run { Ok(!kept) } else { burn(home, trees, &cell) };
+        let done = if kept || swept.dry_run { Ok(!kept) } else { demolish::burn(home, trees, &cell) };
         match done {
             Ok(true) => swept.removed.push(run),
             Ok(false) => swept.waiting.extend(kept.then_some(run)),
@@ -87,15 +89,6 @@ fn cells(home: &Home, trees: &Trees, swept: &mut Swept) -> Result<(), Fault> {
         cells::tidy(home);
     }
     Ok(())
-}
-
-/// Takes a waiting cell and demolishes it. `Ok(false)`: somebody else has taken it.
-///
-/// # Errors
-/// of the first step that fails; it is among the runs then, with no owner.
-pub(super) fn burn(home: &Home, trees: &Trees, cell: &Waiting) -> OsResult<bool> {
-    let Some(owned) = cells::take(home, cell)? else { return Ok(false) };
-    demolish::stale(home, trees, owned).map(|()| true)
 }
 
 /// What each start does for the others, for a bounded time; trouble is left to `gc`, which tells of it.
@@ -111,7 +104,7 @@ pub fn in_passing(home: &Home, trees: &Trees) {
         }
     }
     for cell in cells::all(home).iter().filter(|cell| cell.expired()) {
-        let _ = burn(home, trees, cell);
+        let _ = demolish::burn(home, trees, cell);
         if clock::now_ns() >= deadline {
             return;
         }

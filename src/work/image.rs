@@ -8,7 +8,7 @@ use crate::model::job::ImageRef;
 use crate::model::reference::{Digest, ImageName};
 use crate::rules::garbage::Wishes;
 use crate::store::depot::Depot;
-use crate::store::{images, names};
+use crate::store::{images, katas, names};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -137,6 +137,11 @@ pub fn remove(depot: &Depot, reference: &ImageRef) -> Result<Removed, Fault> {
         _ => all.clone(),
     };
     let last = going.len() == all.len();
+    if last && katas::images(depot).map_err(os)?.contains(&digest) {
+        return Err(Fault::host("image:in_use", format!("a kata needs the image {digest}"))
+            .at("image")
+            .hint("runcell kata list shows which; runcell kata retire ends it"));
+    }
     if last && !images::remove(depot, &digest).map_err(os)? {
         return Err(Fault::host("image:in_use", format!("a run uses the image {digest}"))
             .at("image")

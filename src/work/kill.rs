@@ -38,7 +38,11 @@ pub fn kill(policy: &Policy, root: Option<&Path>, name: &str) -> Result<Killed, 
     Ok(Killed { killed })
 }
 
-fn stop(home: &Home, dir: RunDir) -> Result<(), Fault> {
+/// Stops one run, and returns when it is gone.
+///
+/// # Errors
+/// exit 4 where it does not end.
+pub(super) fn stop(home: &Home, dir: RunDir) -> Result<(), Fault> {
     let deadline = clock::now_ns() + PATIENCE_NS;
     let mut asked = false;
     loop {

@@ -3,6 +3,7 @@
 use super::faults;
 use crate::model::fault::Fault;
 use crate::model::job::Content;
+use crate::model::kata::HomeFile;
 use crate::model::limits::Limits;
 use crate::model::paths::RelPath;
 use crate::model::plan::Fill;
@@ -28,8 +29,12 @@ pub fn write(fill: Fill, limits: &Limits) -> Result<File, Fault> {
     let mut deliveries = Vec::new();
     for (path, mode, content) in fill.files {
         let (source, bytes) = open(&path, content)?;
-        deliveries.push(Delivery { path: path.into(), mode, bytes });
+        deliveries.push(Delivery { path: String::from(path).into_bytes(), mode, bytes, mtime_ns: None });
         sources.push((source, bytes));
+    }
+    for brought in &fill.brought {
+        let HomeFile { path, mode, bytes, mtime_ns, .. } = &brought.file;
+        deliveries.push(Delivery { path: path.as_bytes().to_vec(), mode: *mode, bytes: *bytes, mtime_ns: Some(*mtime_ns) });
     }
     let dispatch = Dispatch {
         argv: fill.argv,
@@ -56,6 +61,13 @@ pub fn write(fill: Fill, limits: &Limits) -> Result<File, Fault> {
                 return Err(std::io::Error::other("a file became shorter while it was read"));
             }
         }
+        // One at a time: a home may have more files than we may have open.
+        for brought in &fill.brought {
+            let copied = std::io::copy(&mut File::open(&brought.blob)?, &mut file)?;
+            if copied != brought.file.bytes {
+                return Err(std::io::Error::other("a file of the home is not what was put there"));
+            }
+        }
         file.rewind()
     };
     put().at("write", "a memfd").map_err(|e| faults::ours(&e))?;
@@ -77,7 +89,11 @@ pub fn bytes(content: &Content) -> crate::os::error::OsResult<Vec<u8>> {
     }
 }
 
-fn open(path: &RelPath, content: Content) -> Result<(Box<dyn Read>, u64), Fault> {
+/// A content, and how many bytes of it count.
+///
+/// # Errors
+/// exit 2 where a host file cannot be read.
+pub(super) fn open(path: &RelPath, content: Content) -> Result<(Box<dyn Read>, u64), Fault> {
     match content {
         Content::Bytes(bytes) => {
             let len = bytes.len() as u64;

@@ -9,7 +9,7 @@ use crate::os::{clock, lease};
 pub use crate::rules::garbage::Wishes;
 use crate::rules::garbage::{self, Keeper, What};
 use crate::store::depot::Depot;
-use crate::store::{bench, images, layers, names, stages};
+use crate::store::{bench, images, katas, layers, names, stages};
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -80,7 +80,8 @@ fn act(depot: &Depot, wishes: Wishes, dry_run: bool) -> OsResult<Pruned> {
 }
 
 fn keepers(depot: &Depot) -> OsResult<Vec<Keeper>> {
-    let named: BTreeSet<Digest> = names::all(depot).into_values().collect();
+    let mut named: BTreeSet<Digest> = names::all(depot).into_values().collect();
+    named.extend(katas::images(depot)?);
     let mut keepers = Vec::new();
     for image in images::all(depot)? {
         let in_use = lease::try_claim(&depot.image(&image.digest))?.is_none();

@@ -33,6 +33,8 @@ pub fn prepare(job: &Job, common: &[String], best_effort: bool, count: usize) ->
         argv: None,
         env: Default::default(),
         files: Default::default(),
+        deleted: Vec::new(),
+        all: None,
         stdin: None,
         labels: Default::default(),
         ..job.clone()

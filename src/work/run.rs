@@ -4,9 +4,12 @@ use super::answer::Frame;
 use super::cell::{Cell, NoCell, Running, Site, Starting, Waiting};
 use super::claim::{self, Claimed, Found};
 use super::host::{self, Host};
+use super::own::{self, Own};
+use super::stash::Stash;
 use super::supervise::{self, Desk, Seen};
 use super::taken::{self, Taken};
 use super::{demolish, faults, feed, gc, intake, order, room, settings, shape, streams};
+use crate::model::colour::ColourRule;
 use crate::model::evidence::{Evidence, Fate, Stop};
 use crate::model::fault::Fault;
 use crate::model::image::Image;
@@ -17,14 +20,16 @@ use crate::model::outcome::{Outcome, Phases, Start};
 use crate::model::plan::{Fill, Plan, Shape};
 use crate::model::policy::Policy;
 use crate::model::record::{Process, Record, RunState};
+use crate::model::wire::Step;
 use crate::os::cgroup::{Group, Trees};
 use crate::os::error::At;
 use crate::os::signal::Signals;
 use crate::os::{clock, counters, pipe, prime, probe, process, signal};
-use crate::rules::{merge, plan, usage};
+use crate::rules::{home, merge, plan, usage};
+use crate::store::avatars::AvatarDir;
 use crate::store::depot::Depot;
 use crate::store::home::Home;
-use crate::store::ids::{self, Slot};
+use crate::store::ids::Slot;
 use crate::store::runs::{self, Owned};
 use nix::sys::signal::Signal;
 use std::fs::File;
@@ -50,6 +55,8 @@ pub struct Request<'a> {
     pub stack: Option<Image>,
     /// Whether the job must have a cell made for it, though one may be waiting.
     pub cold: bool,
+    /// Whose job it is, and the home that it works in.
+    pub own: Option<(Own, &'a mut Stash)>,
 }
 
 /// Where streams go as they come.
@@ -62,6 +69,8 @@ pub struct Live<'a> {
 /// An answered job. What is left to be removed is removed by [`Answered::clean_up`], after the answer is out.
 pub struct Answered {
     pub outcome: Outcome,
+    /// Whether the files that the job brought found their place.
+    pub delivered: bool,
     rest: Rest,
 }
 
@@ -99,6 +108,7 @@ pub(super) struct Planned {
     pub home: Home,
     pub image: String,
     pub depot: Depot,
+    pub colours: Vec<ColourRule>,
     /// Holds the image in the store until the cell is over.
     pub taken: Option<Taken>,
 }
@@ -112,10 +122,16 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     let signals =
         signal::catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).at("catch", "signals").map_err(|e| faults::ours(&e))?;
     process::become_subreaper().at("become subreaper", "of the cell").map_err(|e| faults::ours(&e))?;
-    let Request { job, digest, policy, root, runtime, best_effort, stdin, live, upper, stack, cold } = request;
+    let Request { job, digest, policy, root, runtime, best_effort, stdin, live, upper, stack, cold, own } = request;
     let (id, labels) = (job.id.clone(), job.labels.clone());
-    let planned = decide(job, stack, policy, root, runtime, best_effort)?;
-    let Planned { mut plan, host, home, image, depot, taken } = planned;
+    let mut planned = decide(job, stack, policy, root, runtime, best_effort)?;
+    let mut stash = None;
+    if let Some((mut own, home)) = own {
+        planned.colours = own.colours.take().unwrap_or(planned.colours);
+        own.imprint(&mut planned.plan, &mut planned.host, Some(&mut *home))?;
+        stash = Some(home);
+    }
+    let Planned { mut plan, host, home, image, depot, colours, taken } = planned;
     plan.shape.builds = upper.is_some();
     gc::in_passing(&home, &host.trees);
     room::for_state(&home, policy)?;
@@ -142,7 +158,7 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
         first_id: slot.as_ref().map(|slot| slot.first),
         floor: None,
     };
-    let frame = Frame::new(id, labels, &digest, &plan, &host, image).started(start);
+    let frame = Frame::new(id, labels, &digest, &plan, &host, image).started(start).coloured(colours);
     let run_id = owned.dir.id.to_string();
 
     let mut rest = Rest { home, owned, slot, provably_empty: false, trees: host.trees.clone(), unfit: found.unfit };
@@ -158,7 +174,8 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
         depot: &depot,
         upper,
     };
-    let acted = if called_off { Ok(scene.never_ran(Stop::Cancelled)) } else { scene.act(plan, cell, &mut record, &mut rest) };
+    let acted =
+        if called_off { Ok(scene.never_ran(Stop::Cancelled)) } else { scene.act(plan, cell, &mut record, &mut rest, stash) };
     let told = match acted {
         Ok(told) => told,
         Err(fault) => {
@@ -172,13 +189,14 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     drop(taken);
     rest.provably_empty = told.buried.is_ok();
     let Told { evidence, mut phases, buried, ended } = told;
+    let delivered = !matches!(&evidence.fate, Fate::NotStarted(failure) if failure.step == Step::Files);
     phases.teardown_ns = clock::now_ns().saturating_sub(ended);
     let cancelled = evidence.stop == Some(Stop::Cancelled);
     record.state = if cancelled { RunState::Cancelled } else { RunState::Complete };
     // The run's end stands on disk before it is told; where that fails the answer is still true.
     let _ = runs::write(&rest.owned.dir, &record);
     let outcome = frame.outcome(run_id, evidence, phases, buried);
-    Ok(Answered { outcome, rest })
+    Ok(Answered { outcome, delivered, rest })
 }
 
 /// A waiting cell that fits. Where it cannot even be named, a cold one tells why.
@@ -199,8 +217,10 @@ pub(super) fn decide(
     runtime: Option<&str>,
     best_effort: bool,
 ) -> Result<Planned, Fault> {
+    home::belongs_to_none(&job)?;
     let bundle = bundle_name(&job)?;
-    let template = settings::template(&bundle, policy)?;
+    let mut template = settings::template(&bundle, policy)?;
+    let colours = settings::colours(&mut template, policy)?;
     let job = merge::merge(job, template);
     let home = settings::home(root, policy)?;
     let host = host::look(&home, policy, runtime)?;
@@ -221,7 +241,7 @@ pub(super) fn decide(
         (None, image) => String::from(image),
     };
     let plan = plan::plan(job, bundle, policy, &facts, best_effort)?;
-    Ok(Planned { plan, host, home, image, depot, taken })
+    Ok(Planned { plan, host, home, image, depot, colours, taken })
 }
 
 /// The bundle that a job names, or `default`.
@@ -257,14 +277,6 @@ enum Begun {
     Warm(Cell<Waiting>),
 }
 
-/// Leases a range of host ids for the run: its number into the record first, then the mark, so that a crash leaves a clean
-/// slot or one that gc finds.
-fn take_ids(policy: &Policy, record: &mut Record, rest: &mut Rest) -> Result<(), Fault> {
-    let slot = ids::lease(&rest.home, policy.ids, &rest.owned.dir, record).map_err(|e| faults::ours(&e))?;
-    rest.slot = Some(slot.ok_or_else(no_ids)?);
-    Ok(())
-}
-
 struct Told {
     evidence: Evidence,
     phases: Phases,
@@ -273,14 +285,22 @@ struct Told {
 }
 
 impl<'a> Scene<'_, 'a> {
-    fn act(&self, plan: Plan, warm: Option<Cell<Waiting>>, record: &mut Record, rest: &mut Rest) -> Result<Told, Fault> {
+    fn act(
+        &self,
+        plan: Plan,
+        warm: Option<Cell<Waiting>>,
+        record: &mut Record,
+        rest: &mut Rest,
+        stash: Option<&'a mut Stash>,
+    ) -> Result<Told, Fault> {
         let os = |e| faults::ours(&e);
         let deadline = clock::now_ns().saturating_add(self.policy.setup_timeout.nanos());
         let Plan { shape, fill, limits, cgroup, .. } = plan;
         let (begun, primer, asked) = match warm {
             Some(cell) => (Begun::Warm(cell), None, None),
             None => {
-                take_ids(self.policy, record, rest)?;
+                let trees = &self.host.trees;
+                rest.slot = Some(own::ids(self.policy, trees, shape.first_id, &rest.home, &rest.owned.dir, record)?);
                 let primer = prime::start(self.host.trees.group(&demolish::primer(self.cgroup))).map_err(os)?;
                 let asked = clock::now_ns();
                 (Begun::Cold(self.begin(&shape, record, rest)?), Some(primer), Some(asked))
@@ -289,7 +309,8 @@ impl<'a> Scene<'_, 'a> {
         // While the runtime is at work: everything of the job that needs no cell.
         let first_id = record.first_id.unwrap_or_default();
         let owner = (first_id + shape.user.uid, first_id + shape.user.gid);
-        let (order, stdio, desk) = self.lay_out(fill, &limits, owner)?;
+        let kept = stash.as_ref().map(|stash| stash.dir.clone());
+        let (order, stdio, desk) = self.lay_out(fill, &limits, owner, stash)?;
         let cell = match begun {
             Begun::Warm(cell) => cell,
             Begun::Cold(cell) => match cell.ready(self.signals, deadline) {
@@ -303,7 +324,7 @@ impl<'a> Scene<'_, 'a> {
         let mut cell = cell.dispatch(&order, &cgroup, &stdio)?;
         drop((order, stdio));
         drop(primer);
-        let confined = cell.confine_ourselves(&rest.home);
+        let confined = cell.confine_ourselves(&rest.home, kept.as_ref().map(AvatarDir::path));
         let cores = limits.cpus.map_or(probe::cpus(), |c| c.ceil() as u32);
         let seen = supervise::watch(&mut cell, desk, self.signals, &limits, cores, deadline);
         Ok(self.conclude(cell, seen, confined, asked))
@@ -326,7 +347,13 @@ impl<'a> Scene<'_, 'a> {
     }
 
     /// The order, the program's three streams, and our ends of them.
-    fn lay_out(&self, mut fill: Fill, limits: &Limits, (uid, gid): (u32, u32)) -> Result<(File, [OwnedFd; 3], Desk<'a>), Fault> {
+    fn lay_out(
+        &self,
+        mut fill: Fill,
+        limits: &Limits,
+        (uid, gid): (u32, u32),
+        stash: Option<&'a mut Stash>,
+    ) -> Result<(File, [OwnedFd; 3], Desk<'a>), Fault> {
         let os = |e| faults::ours(&e);
         let (out, err) = (pipe::from_program(uid, gid).map_err(os)?, pipe::from_program(uid, gid).map_err(os)?);
         let (stdin, feed) = feed::open(fill.stdin.take(), self.stdin, uid, gid)?;
@@ -336,7 +363,7 @@ impl<'a> Scene<'_, 'a> {
             stderr: streams::Capture::new(err.read, limits.output.0, self.live.map(|l| l.stderr)),
             feed,
             collecting: collect.is_some(),
-            intake: intake::Intake::new(collect),
+            intake: intake::Intake::new(collect, stash),
         };
         Ok((order::write(fill, limits)?, [stdin, out.write, err.write], desk))
     }
@@ -391,10 +418,4 @@ impl<'a> Scene<'_, 'a> {
         let phases = Phases { setup_ns: now.saturating_sub(self.began), ..Phases::default() };
         Told { evidence, phases, buried: demolish::groups(&self.host.trees, self.cgroup).map_err(|e| e.to_string()), ended: now }
     }
-}
-
-pub(super) fn no_ids() -> Fault {
-    Fault::host("ids:exhausted", "every id range of the policy is in use or in quarantine")
-        .at("ids")
-        .hint("run fewer jobs at once, free quarantined ranges with: runcell gc; or widen ids in the policy")
 }

@@ -1,6 +1,7 @@
 //! The operator's settings: the policy file, the state directory, bundle templates.
 
 use super::faults;
+use crate::model::colour::{ColourRule, Colours};
 use crate::model::fault::Fault;
 use crate::model::names::BundleName;
 use crate::model::policy::Policy;
@@ -8,6 +9,7 @@ use crate::model::template::Template;
 use crate::os::files;
 use crate::store::depot::Depot;
 use crate::store::home::Home;
+use crate::store::katas;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -24,7 +26,20 @@ const SHIPPED: &[(&str, &str)] = &[
     ("shell", include_str!("../../bundles/shell/bundle.toml")),
     ("busybox", include_str!("../../bundles/busybox/bundle.toml")),
     ("debian-python", include_str!("../../bundles/debian-python/bundle.toml")),
+    ("dojo", include_str!("../../bundles/dojo/bundle.toml")),
     ("debian-gcc", include_str!("../../bundles/debian-gcc/bundle.toml")),
+];
+
+/// The colour rules that come with the binary.
+const COLOURS: &[(&str, &str)] = &[
+    ("exit-code", include_str!("../../bundles/colours/exit-code.toml")),
+    ("python-unittest", include_str!("../../bundles/colours/python-unittest.toml")),
+    ("pytest", include_str!("../../bundles/colours/pytest.toml")),
+    ("c-assert", include_str!("../../bundles/colours/c-assert.toml")),
+    ("junit", include_str!("../../bundles/colours/junit.toml")),
+    ("go-test", include_str!("../../bundles/colours/go-test.toml")),
+    ("bats", include_str!("../../bundles/colours/bats.toml")),
+    ("rust-test", include_str!("../../bundles/colours/rust-test.toml")),
 ];
 
 /// Reads the policy: the named file, or the default one if there is one.
@@ -76,7 +91,7 @@ pub fn closed(root: &Path) -> impl Iterator<Item = &Path> {
 /// # Errors
 /// exit 3 where a directory above it is closed to others, exit 4 where it cannot be made.
 pub fn home(named: Option<&Path>, policy: &Policy) -> Result<Home, Fault> {
-    let home = Home::open(root(named, policy)).map_err(|e| faults::ours(&e))?;
+    let home = Home::open(root(named, policy)).map_err(|e| faults::ours(&e))?.with_katas(&katas::shelf(&depot(named, policy)));
     if let Some(dir) = closed(home.root()).next() {
         let why = format!("the runtime reaches a cell's files with the cell's ids, but {} is closed to them", dir.display());
         return Err(Fault::host("root:unreachable", why)
@@ -111,6 +126,44 @@ pub fn template(name: &BundleName, policy: &Policy) -> Result<Template, Fault> {
     })
 }
 
+/// The rules of a template: its own first, then those of the set that it names.
+///
+/// # Errors
+/// as of [`rules`].
+pub fn colours(template: &mut Template, policy: &Policy) -> Result<Vec<ColourRule>, Fault> {
+    let mut all = std::mem::take(&mut template.colour);
+    if let Some(name) = &template.colours {
+        all.extend(rules(name, policy)?);
+    }
+    Ok(all)
+}
+
+/// A set of colour rules by name: `colours/<name>.toml` in one of the policy's bundle directories, else a shipped one.
+///
+/// # Errors
+/// exit 2 where there is none of that name, exit 3 where its file makes no sense.
+pub fn rules(name: &BundleName, policy: &Policy) -> Result<Vec<ColourRule>, Fault> {
+    let file = |dir: &Path| dir.join("colours").join(format!("{name}.toml"));
+    let found = policy.bundles.iter().map(|dir| file(dir.as_path())).find(|path| path.is_file());
+    let text = match &found {
+        Some(path) => String::from_utf8_lossy(&files::read_some(path, 1 << 20).map_err(|e| faults::ours(&e))?).into_owned(),
+        None => match COLOURS.iter().find(|(shipped, _)| *shipped == name.as_str()) {
+            Some((_, text)) => (*text).to_owned(),
+            None => {
+                let known: Vec<&str> = COLOURS.iter().map(|(name, _)| *name).collect();
+                return Err(Fault::caller("colours:!exists", format!("there are no colour rules {:?}", name.as_str()))
+                    .at("colours")
+                    .hint(format!("shipped are {}; the policy's `bundles` may hold colours/NAME.toml", known.join(", "))));
+            }
+        },
+    };
+    toml::from_str::<Colours>(&text).map(|colours| colours.colour).map_err(|e| {
+        let place = found.map_or_else(|| name.to_string(), |p| p.display().to_string());
+        Fault::host("colours:unusable", format!("the colour rules {place} make no sense: {}", e.to_string().trim_end()))
+            .at("colours")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +174,27 @@ mod tests {
             let name = BundleName::try_from((*name).to_owned()).expect("a name");
             assert!(template(&name, &Policy::default()).expect("reads").description.is_some(), "{name}");
         }
+    }
+
+    #[test]
+    fn every_shipped_set_of_rules_makes_sense() {
+        let stream = crate::model::outcome::Stream::new(b"nothing that any tool says".to_vec(), 26);
+        for (name, _) in COLOURS {
+            let rules = rules(&BundleName::try_from((*name).to_owned()).expect("a name"), &Policy::default()).expect("reads");
+            // Every pattern is tried where nothing matches before; the last rule is for all else.
+            let result = crate::rules::colour::Result {
+                verdict: crate::model::outcome::Verdict::Nonzero,
+                exit_code: Some(99),
+                stdout: &stream,
+                stderr: &stream,
+            };
+            let judged = crate::rules::colour::judge(&rules, &result).expect("rules");
+            assert_eq!((judged.colour.as_str(), judged.reason), ("amber", None), "{name}");
+        }
+        assert_eq!(
+            rules(&BundleName::try_from("x".to_owned()).expect("a name"), &Policy::default()).expect_err("none").code,
+            "colours:!exists"
+        );
     }
 
     #[test]

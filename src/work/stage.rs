@@ -152,6 +152,7 @@ fn answer(shop: &Workshop<'_>, step: &Step, stack: Image, upper: &Path) -> Vec<u
             job.image = Some(ImageRef::Digest(key));
             run::run(run::Request {
                 cold: true,
+                own: None,
                 job,
                 digest: step.key.hex().to_owned(),
                 policy: &policy,

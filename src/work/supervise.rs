@@ -31,7 +31,7 @@ pub struct Desk<'a> {
     pub stdout: Capture<'a>,
     pub stderr: Capture<'a>,
     pub feed: Feed<'a>,
-    pub intake: Intake,
+    pub intake: Intake<'a>,
     /// Whether init has been asked to bring files back.
     pub collecting: bool,
 }
@@ -314,7 +314,12 @@ impl Watch<'_, '_> {
             Report::Ended { exit, at_ns } if self.times.ended.is_none() && self.times.started.is_some() => {
                 self.ended(exit, at_ns.min(now))
             }
-            Report::Done => self.silent = true,
+            Report::Done => {
+                if self.times.ended.is_some() {
+                    self.desk.intake.done();
+                }
+                self.silent = true;
+            }
             _ if self.times.ended.is_none() => self.broken("init reported out of turn".into()),
             file => {
                 if let Err(lie) = self.desk.intake.take(file) {

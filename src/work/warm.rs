@@ -2,6 +2,7 @@
 //! claims one (`work/claim.rs`), or their time is up: init ends by itself then, and what is left goes with the next start or gc.
 
 use super::cell::{Cell, NoCell, Site};
+use super::own::{self, Own};
 use super::run::{self, Planned};
 use super::{demolish, faults, gc, host, room, settings, shape};
 use crate::model::fault::Fault;
@@ -15,7 +16,6 @@ use crate::os::signal::{self, Signals};
 use crate::os::{clock, counters, prime, watch};
 use crate::store::cells::{self, Waiting};
 use crate::store::home::Home;
-use crate::store::ids;
 use crate::store::runs;
 use nix::sys::signal::Signal;
 use serde::Serialize;
@@ -33,6 +33,8 @@ pub struct Request<'a> {
     pub count: usize,
     /// How long each waits, in seconds.
     pub ttl: u64,
+    /// Whose cells they are to be.
+    pub own: Option<Own>,
 }
 
 #[derive(Debug, Serialize)]
@@ -104,12 +106,15 @@ pub fn more(request: Request<'_>) -> Result<Made, Fault> {
 fn begin(request: Request<'_>) -> Result<(Planned, Signals, String), Fault> {
     let os = |e| faults::ours(&e);
     let signals = signal::catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).at("catch", "signals").map_err(os)?;
-    let Request { mut job, policy, root, runtime, best_effort, .. } = request;
+    let Request { mut job, policy, root, runtime, best_effort, own, .. } = request;
     if job.argv.is_none() {
         let any = Text::try_from("true".to_owned()).map_err(|why| Fault::ours("internal", why))?;
         job.argv = Some(vec![any]);
     }
-    let planned = run::decide(job, None, policy, root, runtime, best_effort)?;
+    let mut planned = run::decide(job, None, policy, root, runtime, best_effort)?;
+    if let Some(own) = own {
+        own.imprint(&mut planned.plan, &mut planned.host, None)?;
+    }
     gc::in_passing(&planned.home, &planned.host.trees);
     room::for_state(&planned.home, policy)?;
     let name = shape::name(&planned.plan.shape, &planned.host, policy, &planned.depot).map_err(os)?;
@@ -148,8 +153,8 @@ fn one(planned: &Planned, policy: &Policy, signals: &Signals, shape: &str, ttl: 
     };
     let mut slot = None;
     let made = (|| {
-        slot = ids::lease(home, policy.ids, &owned.dir, &mut record)?;
-        let Some(slot) = &slot else { return Err(run::no_ids().into()) };
+        let own = plan.shape.first_id;
+        let slot = slot.insert(own::ids(policy, &host.trees, own, home, &owned.dir, &mut record)?);
         let _primer = prime::start(host.trees.group(&demolish::primer(&cgroup)))?;
         let deadline = clock::now_ns().saturating_add(policy.setup_timeout.nanos());
         let site = Site {
@@ -218,7 +223,7 @@ pub fn drain(policy: &Policy, root: Option<&Path>) -> Result<Drained, Fault> {
     let mut drained = Drained::default();
     for cell in cells::all(&home) {
         let run = cell.id.to_string();
-        match gc::burn(&home, &trees, &cell) {
+        match demolish::burn(&home, &trees, &cell) {
             Ok(true) => drained.removed.push(run),
             Ok(false) => {} // a job has just taken it
             Err(e) => drained.failed.push(gc::Failure { run, why: e.to_string() }),

@@ -167,6 +167,7 @@ fn work(setting: Setting<'_>, errand: Errand, sheet: &File, tell: &PipeWriter) -
         upper: None,
         stack: None,
         cold: false,
+        own: None,
     };
     match run::run(request) {
         Ok(mut answered) => {

@@ -136,6 +136,13 @@ impl Host {
         std::fs::write(self.dir("policy.toml"), ids).expect("a file of ours");
     }
 
+    /// The same with a range of 128 slots, below where those of other tests are.
+    pub(crate) fn many_slots(&self, more: &str) {
+        let first = (1 << 29) + self.number % 60 * 128 * 65_536;
+        let ids = format!("{more}\n[ids]\nfirst = {first}\ncount = {}\n", 128 * 65_536);
+        std::fs::write(self.dir("policy.toml"), ids).expect("a file of ours");
+    }
+
     /// The binary with this host's state and policy, before its own words.
     pub(crate) fn runcell(&self, words: &[&str]) -> Command {
         let mut command = command(env!("CARGO_BIN_EXE_runcell"));

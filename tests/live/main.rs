@@ -5,6 +5,7 @@
 //! percent (10 in the rig, whose CPU is emulated, else 100). RUNCELL_TEST_START=warm has a cell wait for each job. Every test has a state directory and a range of host ids of
 //! its own, and ends by looking for leftovers.
 
+mod dojo;
 mod gate;
 mod harness;
 mod leftovers;
@@ -23,6 +24,8 @@ mod files_out;
 mod foreign;
 mod image;
 mod isolation;
+mod kata;
+mod kata_isolation;
 mod keeping;
 mod limits;
 mod memory;

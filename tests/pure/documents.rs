@@ -1,11 +1,13 @@
 //! Documents and their schemas: what the one accepts the other must, so that a caller who checks before sending is told the truth.
 
 use crate::schema::ours;
+use runcell::model::avatar::{AvatarName, KataId};
 use runcell::model::blob::Blob;
 use runcell::model::document;
 use runcell::model::limits::Limits;
 use runcell::model::outcome::{
-    Cleanup, Collected, FileOut, Outcome, PathOut, Phases, Proof, Provenance, SkippedOut, Start, Usage, VERSION, Verdict,
+    AvatarRun, Cleanup, Collected, FileOut, HomeState, Outcome, PathOut, Phases, Proof, Provenance, SharedState, SkippedOut,
+    Start, Usage, VERSION, Verdict,
 };
 use runcell::work::schema::Document;
 use serde_json::{Value, json};
@@ -30,6 +32,10 @@ fn jobs_that_are_fine_are_fine_for_both() {
         json!({"image": "registry.example:5000/team/tool:1.2", "writable_root": true}),
         json!({"image": "sha256:0123456789ab"}),
         json!({"image": "host", "network": "host", "collect": ["**", "*.{o,a}", "a/..b"], "labels": {"": ""}}),
+        json!({"avatar": {"kata": "4kq9Zx2aBc", "name": "lion"}}),
+        json!({"avatar": null}),
+        json!({"deleted": ["a", {"base64": "/w=="}], "all": null}),
+        json!({"all": {"a": "x", "b": {"base64": "AA==", "mode": "0755"}}}),
         json!({"limits": {"wall": 0.5, "cpu": "90m", "memory": 18446744073709551615u64, "cpus": 2, "swap": 0}}),
         json!({"limits": {"io": [{"device": "/dev/vda", "rbps": "1kB", "riops": null}], "rlimits": {"as": 1, "nice": 0}}}),
     ];
@@ -58,6 +64,15 @@ fn jobs_that_are_malformed_are_malformed_for_both() {
         json!({"argv": "ls -l"}),
         json!({"argv": [1]}),
         json!({"argv": ["a\u{0}"]}),
+        json!({"avatar": {"kata": "4kq9Zx2aB0", "name": "lion"}}),
+        json!({"avatar": {"kata": "4kq9Zx2aBc", "name": "unicorn"}}),
+        json!({"avatar": {"kata": "4kq9Zx2aBc"}}),
+        json!({"avatar": {"kata": "4kq9Zx2aBc", "name": "lion", "uid": 0}}),
+        json!({"avatar": "lion"}),
+        json!({"deleted": [1]}),
+        json!({"deleted": "a"}),
+        json!({"deleted": [{"base64": "eA==", "text": "x"}]}),
+        json!({"all": ["a"]}),
         json!({"id": ""}),
         json!({"id": "a\nb"}),
         json!({"bundle": "../etc"}),
@@ -152,7 +167,19 @@ fn outcome(verdict: Verdict) -> Outcome {
         limits: Limits::default(),
         enforced: [("memory".to_owned(), "cgroup2".to_owned())].into(),
         cleanup: Cleanup::Incomplete,
-        colour: None,
+        colour: Some("faulty".into()),
+        colour_reason: Some("no rule matches".into()),
+        avatar: Some(AvatarRun {
+            kata: KataId::new(1),
+            name: AvatarName::all().next().expect("alligator"),
+            home: HomeState::Given,
+            why: Some("w".into()),
+            files: 1,
+            bytes: 2,
+            created: 3,
+            changed: 4,
+            shared: Some(SharedState::Full),
+        }),
         labels: Default::default(),
         provenance: Provenance { landlock: Some(6), ..Provenance::default() },
     }

@@ -2,6 +2,7 @@
 
 mod ceilings;
 mod computation;
+mod colours;
 mod documents;
 mod golden;
 mod host;

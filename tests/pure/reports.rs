@@ -26,6 +26,7 @@ fn report() -> impl Strategy<Value = Report> {
             path: path.into(),
             change: if new { Change::Created } else { Change::Changed },
             mode,
+            mtime_ns: 0,
             bytes,
             kept,
         })),
@@ -38,7 +39,7 @@ fn report() -> impl Strategy<Value = Report> {
 /// Reports as an honest init sends them, so that the bounds are met from inside too: a file's announcement, then its content.
 fn honest() -> impl Strategy<Value = Vec<Report>> {
     (path(), 0u64..12, 0u64..12).prop_map(|(path, kept, more)| {
-        let found = Found { path: path.into(), change: Change::Created, mode: 0o644, bytes: kept + more, kept };
+        let found = Found { path: path.into(), change: Change::Created, mode: 0o644, mtime_ns: 0, bytes: kept + more, kept };
         let data = (kept > 0).then(|| Report::Data(vec![b'z'; kept as usize]));
         std::iter::once(Report::Found(found)).chain(data).collect()
     })
@@ -46,11 +47,11 @@ fn honest() -> impl Strategy<Value = Vec<Report>> {
 
 #[test]
 fn intake_never_exceeds_its_bounds() {
-    let bounds = Collect { globs: vec![], file_bytes: 10, total_bytes: 40, files: 6 };
+    let bounds = Collect { globs: vec![], file_bytes: 10, total_bytes: 40, files: 6, whole: false, prune: vec![] };
     let taken = Cell::new(0);
     let reports = vec(prop_oneof![3 => honest(), 1 => report().prop_map(|r| vec![r])], 0..20);
     let check = |reports: Vec<Vec<Report>>| {
-        let mut intake = Intake::new(Some(bounds.clone()));
+        let mut intake = Intake::new(Some(bounds.clone()), None);
         for report in reports.into_iter().flatten() {
             // A supervisor stops at the first lie; here it goes on, which must do no harm either.
             let _ = intake.take(report);
@@ -74,7 +75,7 @@ fn intake_never_exceeds_its_bounds() {
 
 #[test]
 fn intake_counts_what_is_only_named() {
-    let mut intake = Intake::new(None);
+    let mut intake = Intake::new(None, None);
     let mut refused = 0;
     for n in 0..10_000u32 {
         let path = n.to_le_bytes().to_vec();

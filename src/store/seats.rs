@@ -1,0 +1,37 @@
+//! A bounded number of places, each a file with a lease: whoever holds one counts, however he ends.
+
+use crate::os::error::OsResult;
+use crate::os::files;
+use crate::os::lease::{self, Lease};
+use std::path::Path;
+
+/// Takes a free seat of `count`; `None` where all are taken.
+///
+/// # Errors
+/// of mkdir, open and flock.
+pub fn take(dir: &Path, count: u32) -> OsResult<Option<Lease>> {
+    files::private_dir(dir)?;
+    for seat in 0..count {
+        if let Some(lease) = lease::try_claim_file(&dir.join(seat.to_string()))? {
+            return Ok(Some(lease));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_and_no_more() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let seats = dir.path().join("seats");
+        let [one, two] = [(); 2].map(|()| take(&seats, 2).expect("lock").expect("free"));
+        assert!(take(&seats, 2).expect("lock").is_none());
+        drop(one);
+        assert!(take(&seats, 2).expect("lock").is_some());
+        drop(two);
+        assert!(take(&seats, 0).expect("lock").is_none());
+    }
+}
