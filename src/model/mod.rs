@@ -2,6 +2,7 @@
 
 pub mod base;
 pub mod blob;
+pub mod cores;
 pub mod counters;
 pub mod document;
 pub mod evidence;

@@ -7,6 +7,7 @@ pub mod ceilings;
 pub mod cgroup_needs;
 pub mod computation;
 pub mod configuration;
+pub mod cores;
 pub mod diagnosis;
 pub mod findings;
 pub mod garbage;

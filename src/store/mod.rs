@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod cells;
+pub mod cores;
 pub mod depot;
 pub mod flat;
 pub mod home;

@@ -81,6 +81,8 @@ impl Frame {
             start: self.start,
             limits: self.limits,
             enforced: self.enforced,
+            cores: None,
+            quality: None,
             cleanup,
             colour: None,
             labels: self.labels,

@@ -18,6 +18,7 @@ pub mod shape;
 pub mod claim;
 pub mod supervise;
 pub mod answer;
+pub mod pin;
 pub mod run;
 pub mod warm;
 pub mod worker;

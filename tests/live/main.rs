@@ -16,6 +16,7 @@ mod build;
 mod bundle;
 mod cancel;
 mod crash;
+mod cores;
 mod cpu;
 mod env;
 mod files_in;
