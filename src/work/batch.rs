@@ -12,8 +12,10 @@ use super::cellar::{self, Cellar};
 use super::host;
 use super::lane::{Lane, News, Ticket};
 use super::outbox::Outbox;
+use super::pin::{self, Pinned};
 use super::worker::{Errand, Setting, Told};
-use super::{faults, gc, settings};
+use super::{faults, gc, refusals, settings};
+use crate::model::cores::Pin;
 use crate::model::document;
 use crate::model::fault::Fault;
 use crate::model::job::Job;
@@ -25,7 +27,7 @@ use crate::os::signal::{self, Signals};
 use crate::os::watch::{self, For};
 use crate::os::{clock, probe};
 use crate::rules::ahead::Kind;
-use crate::store::journal::{self, JobDigest, Journal, Known, Unusable};
+use crate::store::journal::{self, JobDigest, Journal, Known};
 use nix::sys::signal::Signal;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -48,6 +50,8 @@ pub struct Request<'a> {
     /// How many more are read, and how many cells wait for them.
     pub ahead: usize,
     pub journal: Option<&'a Path>,
+    /// How many cores each of them has of its own, if any, and how.
+    pub pin: Option<(Pin, usize)>,
     /// Whom to tell how far it has come, now and then.
     pub progress: Option<&'a mut dyn FnMut(&Tally)>,
 }
@@ -105,6 +109,8 @@ struct Batch<'a> {
     input: BorrowedFd<'a>,
     jobs: usize,
     ahead: usize,
+    /// Cores for as many jobs as run, or for none.
+    pins: &'a [Pinned],
     lines: Lines,
     line: u64,
     queue: VecDeque<Waiting>,
@@ -124,13 +130,20 @@ struct Batch<'a> {
 /// the journal not written; what was running has been stopped then.
 pub fn batch(request: Request<'_>) -> Result<End, Fault> {
     let os = |e| faults::ours(&e);
-    let Request { setting, input, out, jobs, ahead, journal, mut progress } = request;
+    let Request { setting, input, out, jobs, ahead, journal, pin, mut progress } = request;
     let signals = signal::catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).at("catch", "signals").map_err(os)?;
     let home = settings::home(setting.root, setting.policy)?;
     let host = host::look(&home, setting.policy, setting.runtime)?;
-    let (journal, untold) = journal.map(open).transpose()?.unzip();
+    let pins = match pin {
+        None => Vec::new(),
+        Some((pin, count)) => (0..jobs).map(|_| pin::lease(&home, pin, count)).collect::<Result<_, _>>()?,
+    };
+    let (journal, untold) =
+        journal.map(|path| journal::open(path).map_err(|why| refusals::journal(path, why))).transpose()?.unzip();
     // Cells that wait must not take the ranges of host ids that jobs need.
-    let most = ahead.min((setting.policy.ids.slots() as usize).saturating_sub(jobs));
+    // Nor must those that make them disturb jobs that are to be undisturbed.
+    let ahead_of_time = if pin.is_some() { 0 } else { ahead };
+    let most = ahead_of_time.min((setting.policy.ids.slots() as usize).saturating_sub(jobs));
     let cellar = Cellar::new(home.clone(), host.trees.clone(), ahead, most, probe::cpus() as usize);
     let stat = nix::sys::stat::fstat(input).ok().filter(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFREG);
     let mut batch = Batch {
@@ -138,6 +151,7 @@ pub fn batch(request: Request<'_>) -> Result<End, Fault> {
         input,
         jobs,
         ahead,
+        pins: &pins,
         lines: Lines::new(document::MOST as usize),
         line: 0,
         queue: VecDeque::new(),
@@ -181,18 +195,6 @@ pub fn batch(request: Request<'_>) -> Result<End, Fault> {
         None if batch.lines.ended() && !batch.outbox.deserted() => Ok(End::Whole),
         None => Ok(End::Early),
     }
-}
-
-/// Opens the journal.
-fn open(path: &Path) -> Result<(Journal, Vec<journal::Untold>), Fault> {
-    let name = path.display();
-    journal::open(path).map_err(|why| match why {
-        Unusable::Busy => Fault::caller("journal:busy", format!("another batch writes the journal {name}")).at("journal"),
-        Unusable::Damaged(at) => Fault::caller("journal:damaged", format!("{name} is no journal of a batch from byte {at} on"))
-            .at("journal")
-            .hint("name a new file, or the journal of the batch that is to go on"),
-        Unusable::Os(e) => Fault { whose: crate::model::fault::Whose::Caller, ..faults::ours(&e) }.at("journal"),
-    })
 }
 
 #[derive(Clone, Copy)]
@@ -298,11 +300,11 @@ impl Batch<'_> {
     /// Puts a job into the queue, unless it is done already.
     fn admit(&mut self, job: Job, line: &[u8], bytes: u64) -> Result<(), Fault> {
         if self.stage != Stage::Open {
-            return Err(ending());
+            return Err(refusals::ending());
         }
         let same = |ticket: &Ticket| job.id.is_some() && ticket.id() == job.id.as_ref();
         if self.queue.iter().any(|w| same(&w.ticket)) || self.lanes.iter().any(|lane| same(&lane.ticket)) {
-            return Err(twice());
+            return Err(refusals::twice());
         }
         let meaning = match &mut self.journal {
             None => None,
@@ -314,7 +316,7 @@ impl Batch<'_> {
                 let meaning: JobDigest = Sha256::digest(words).into();
                 match journal.look(id, &meaning) {
                     Known::New => Some(meaning),
-                    Known::Again => return Err(twice()),
+                    Known::Again => return Err(refusals::twice()),
                     Known::Changed => {
                         return Err(Fault::caller("job:changed", "the journal has the outcome of another job of this id")
                             .at("id")
@@ -347,7 +349,10 @@ impl Batch<'_> {
     }
 
     fn begin(&mut self, ticket: Ticket) {
-        match Lane::begin(self.setting, ticket) {
+        let free = |n: &usize| self.lanes.iter().all(|lane| lane.place != Some(*n));
+        let place = (0..self.pins.len()).find(free).filter(|_| !ticket.errand.cancelled);
+        let setting = Setting { pinned: place.and_then(|n| self.pins.get(n)), ..self.setting };
+        match Lane::begin(setting, place, ticket) {
             Ok(lane) => self.lanes.push(lane),
             Err(failed) => {
                 let (ticket, fault) = *failed;
@@ -447,7 +452,7 @@ impl Batch<'_> {
     fn drain(&mut self) {
         self.stage = Stage::Draining;
         while let Some(Waiting { ticket, .. }) = self.queue.pop_front() {
-            self.refuse(ticket.errand.line, ticket.id(), &ending(), ticket.bytes);
+            self.refuse(ticket.errand.line, ticket.id(), &refusals::ending(), ticket.bytes);
         }
     }
 
@@ -461,14 +466,4 @@ impl Batch<'_> {
     fn tally(&self) -> Tally {
         Tally { elapsed_ns: clock::now_ns().saturating_sub(self.began_ns), ..self.tally }
     }
-}
-
-fn ending() -> Fault {
-    Fault::host("batch:ending", "the batch was told to end before the job was started").hint("send it to the next batch")
-}
-
-fn twice() -> Fault {
-    Fault::caller("job:duplicate", "a job of this id was read before and would not be told from it")
-        .at("id")
-        .hint("give each job an id of its own")
 }

@@ -41,6 +41,7 @@ const REPORT_FILE: u64 = 1 << 20;
 const REPORT_FILES: usize = 1000;
 /// How often somebody who waits for a lease looks again.
 const LOOK_NS: u64 = 2_000_000;
+const LOOK_NS_MOST: u64 = 40_000_000;
 
 /// A press.
 pub struct Request<'a> {
@@ -143,6 +144,7 @@ pub fn press(request: Request<'_>) -> Result<Pressed, Fault> {
         upper: None,
         stack: None,
         cold,
+        pinned: None,
         own: Some((practice.own, &mut stash)),
     });
     let mut answered = match answered {
@@ -363,12 +365,16 @@ fn busy(what: &'static str, why: String) -> Fault {
     Fault::host("busy", why).at(what).hint("try again, or give it more time with --wait")
 }
 
-/// Asks again and again until there is an answer, or the deadline.
+/// Asks again and again until there is an answer, or the deadline; ever less often, as a hundred may wait at once.
 fn wait<T>(deadline: u64, ask: impl Fn() -> Result<Option<T>, Fault>) -> Result<Option<T>, Fault> {
+    let mut pause = LOOK_NS;
     loop {
         let now = clock::now_ns();
         match ask()? {
-            None if now < deadline => drop(watch::any::<()>(&[], Some(deadline.min(now + LOOK_NS)))),
+            None if now < deadline => {
+                let _ = watch::any::<()>(&[], Some(deadline.min(now + pause)));
+                pause = (pause * 3 / 2).min(LOOK_NS_MOST);
+            }
             answer => return Ok(answer),
         }
     }
