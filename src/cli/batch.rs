@@ -43,12 +43,14 @@ pub(super) fn batch(common: &Common, args: BatchArgs) -> Result<ExitCode, Fault>
             root: common.root.as_deref(),
             runtime: common.runtime.as_deref(),
             best_effort: args.best_effort,
+            pinned: None,
         },
         input: file.as_ref().map_or_else(|| stdin.as_fd(), AsFd::as_fd),
         out: stdout.as_fd(),
         jobs,
         ahead,
         journal: args.journal.as_deref(),
+        pin: args.pin.wanted()?,
         progress: if watched { Some(&mut tell) } else { None },
     });
     if let Some(pace) = pace {

@@ -3,6 +3,7 @@
 use super::words::{Common, RunArgs};
 use super::{jobs, report};
 use crate::model::fault::Fault;
+use crate::work::pin;
 use crate::work::refill::{self, Refill};
 use crate::work::run::{self, Answered, Live, Request};
 use crate::work::settings;
@@ -45,6 +46,10 @@ fn answer(common: &Common, args: &RunArgs, json: bool, refill: &mut Option<Refil
         Some(_) => false,
         None => !json,
     };
+    let pinned = match args.pin.wanted()? {
+        Some((pin, count)) => Some(pin::lease(&settings::home(common.root.as_deref(), &policy)?, pin, count)?),
+        None => None,
+    };
     run::run(Request {
         job: given.job,
         digest: given.digest,
@@ -57,6 +62,7 @@ fn answer(common: &Common, args: &RunArgs, json: bool, refill: &mut Option<Refil
         stack: None,
         cold: args.cold,
         own: None,
+        pinned: pinned.as_ref(),
         live: (!json).then(|| Live { stdout: stdout.as_fd(), stderr: stderr.as_fd() }),
     })
 }

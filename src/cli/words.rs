@@ -1,5 +1,7 @@
 //! The command line's words, as they are written; what they mean is decided elsewhere.
 
+use crate::model::cores::Pin;
+use crate::model::fault::Fault;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -307,7 +309,40 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
     pub refill: Option<usize>,
     #[command(flatten)]
+    pub pin: PinArgs,
+    #[command(flatten)]
     pub flags: super::flags::JobFlags,
+}
+
+/// Cores of a program's own.
+#[derive(Debug, Args)]
+pub(super) struct PinArgs {
+    /// Run on whole cores that no other runcell has at the time; exclusive: with all but one thread of each idle
+    #[arg(long, value_name = "exclusive", num_args = 0..=1, require_equals = true, default_missing_value = "whole")]
+    pub pin: Option<PinWord>,
+    /// How many cores each job has
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "pin")]
+    pub cores: usize,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum PinWord {
+    Whole,
+    Exclusive,
+}
+
+impl PinArgs {
+    pub(super) fn wanted(&self) -> Result<Option<(Pin, usize)>, Fault> {
+        let Some(word) = self.pin else { return Ok(None) };
+        if self.cores == 0 {
+            return Err(Fault::caller("usage", "--cores 0 are none").at("cores"));
+        }
+        let pin = match word {
+            PinWord::Whole => Pin::Whole,
+            PinWord::Exclusive => Pin::Exclusive,
+        };
+        Ok(Some((pin, self.cores)))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -347,6 +382,8 @@ pub(super) struct BatchArgs {
     /// Remember in this file what was answered, and go on where a batch that was killed has left off; jobs need ids then
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
+    #[command(flatten)]
+    pub pin: PinArgs,
     /// No progress on a terminal
     #[arg(short, long)]
     pub quiet: bool,

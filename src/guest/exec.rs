@@ -1,7 +1,7 @@
 //! The program's own process, from fork to execve: everything that must hold for it is set here, last the filter.
 
 use crate::model::wire::{Dispatch, StartFailure, Step};
-use crate::os::{confine, limit, signal, sys};
+use crate::os::{confine, limit, signal, sys, topology};
 use nix::unistd::Pid;
 use std::ffi::CString;
 use std::fs::File;
@@ -82,6 +82,11 @@ fn prepare(d: &Dispatch, stdio: &[OwnedFd; 3]) -> Result<(Strings, Strings), Sta
     }
     std::env::set_current_dir(&d.cwd).map_err(|e| failed(Step::Cwd, &d.cwd, &e))?;
     confine::program(&d.writable).map_err(|e| failed(Step::Confine, "landlock", &e))?;
+    if !d.cpus.is_empty() {
+        topology::keep_to(&d.cpus).map_err(|e| failed(Step::Confine, "cpus", &e))?;
+    }
+    // A wish: a kernel without NUMA has no far memory either.
+    let _ = d.node.map(topology::prefer_node);
     for (name, value) in &d.rlimits {
         limit::set(*name, *value).map_err(|e| failed(Step::Rlimit, &format!("{name:?}"), &e))?;
     }

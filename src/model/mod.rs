@@ -4,6 +4,7 @@ pub mod avatar;
 pub mod base;
 pub mod blob;
 pub mod colour;
+pub mod cores;
 pub mod counters;
 pub mod document;
 pub mod entry;

@@ -2,6 +2,7 @@
 
 use super::avatar::{AvatarName, KataId};
 use super::blob::Blob;
+use super::cores::Quality;
 use super::limits::Limits;
 use super::unique::Unique;
 use schemars::JsonSchema;
@@ -42,6 +43,12 @@ pub struct Outcome {
     pub limits: Limits,
     /// By what each limit was enforced; `none` only under best effort.
     pub enforced: BTreeMap<String, String>,
+    /// The cpus that were the program's own, where it asked for some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cores: Option<Vec<u32>>,
+    /// How undisturbed it was on them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Quality>,
     pub cleanup: Cleanup,
     /// The bundle's word for this result; null where the bundle has no colour rules.
     pub colour: Option<String>,

@@ -117,6 +117,10 @@ pub struct Dispatch {
     /// When init stops the program by itself should the supervisor be asleep.
     pub backstop_ns: u64,
     pub collect: Option<Collect>,
+    /// The cpus that it is kept to; all where there are none.
+    pub cpus: Vec<u32>,
+    /// The NUMA node that its memory comes from, as long as that has any.
+    pub node: Option<u32>,
 }
 
 /// A file to be written below /sandbox before the program starts; its content follows in the memfd.

@@ -57,6 +57,19 @@ pub fn oom_kills(group: &Group) -> Option<u64> {
     }
 }
 
+/// How often its memory was reclaimed because of `memory.high` so far; v1 has no such limit.
+pub fn high_events(group: &Group) -> Option<u64> {
+    match group.layout {
+        Layout::V2 => keyed(&contents(group.dir("memory"), "memory.events")?, "high"),
+        Layout::V1 => None,
+    }
+}
+
+/// The most of its memory that was in swap, in bytes (Linux 6.5, cgroup v2).
+pub fn swap_peak(group: &Group) -> Option<u64> {
+    number(group.dir("memory"), "memory.swap.peak")
+}
+
 /// What the group is charged with now, in bytes.
 pub fn memory(group: &Group) -> Option<u64> {
     let file = if group.layout == Layout::V2 { "memory.current" } else { "memory.usage_in_bytes" };

@@ -22,6 +22,7 @@ pub mod prime;
 pub mod mount;
 pub mod confine;
 pub mod probe;
+pub mod topology;
 pub mod delegation;
 pub mod accounts;
 pub mod space;

@@ -241,6 +241,19 @@ pub fn receive(
     Ok((message.bytes, fds, pid))
 }
 
+/// set_mempolicy(2) with MPOL_PREFERRED for one node of at most 1,024.
+///
+/// # Errors
+/// ENOSYS on kernels without NUMA; EINVAL for a node that is none.
+pub fn prefer_memory_of(node: u32) -> io::Result<()> {
+    const MPOL_PREFERRED: libc::c_int = 1;
+    let mut mask = [0u64; 16];
+    let word = mask.get_mut(node as usize / 64).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+    *word = 1 << (node % 64);
+    // SAFETY: the mask lives through the call, which reads at most the number of bits that is passed less one.
+    cvt(unsafe { libc::syscall(libc::SYS_set_mempolicy, MPOL_PREFERRED, mask.as_ptr(), 1024) }).map(drop)
+}
+
 /// Value of an extended attribute, or `None` where there is none (getxattr(2)).
 pub fn xattr(path: &Path, name: &std::ffi::CStr) -> Option<Vec<u8>> {
     let path = c_path(path).ok()?;

@@ -8,6 +8,7 @@ pub mod cgroup_needs;
 pub mod colour;
 pub mod computation;
 pub mod configuration;
+pub mod cores;
 pub mod diagnosis;
 pub mod findings;
 pub mod garbage;

@@ -70,6 +70,11 @@ impl Home {
         self.root.join("cells")
     }
 
+    /// Leases of physical cores.
+    pub fn cores(&self) -> PathBuf {
+        self.root.join("cores")
+    }
+
     pub fn ids(&self) -> PathBuf {
         self.root.join("ids")
     }

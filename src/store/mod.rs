@@ -3,6 +3,7 @@
 pub mod avatars;
 pub mod bench;
 pub mod cells;
+pub mod cores;
 pub mod depot;
 pub mod flat;
 pub mod home;

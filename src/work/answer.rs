@@ -99,6 +99,8 @@ impl Frame {
             start: self.start,
             limits: self.limits,
             enforced: self.enforced,
+            cores: None,
+            quality: None,
             cleanup,
             colour: coloured.as_ref().map(|c| c.colour.clone()),
             colour_reason: coloured.and_then(|c| c.reason),

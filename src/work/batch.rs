@@ -12,8 +12,10 @@ use super::cellar::{self, Cellar};
 use super::host;
 use super::lane::{Lane, News, Ticket};
 use super::outbox::Outbox;
+use super::pin::{self, Pinned};
 use super::worker::{Errand, Setting, Told};
 use super::{faults, gc, settings};
+use crate::model::cores::Pin;
 use crate::model::document;
 use crate::model::fault::Fault;
 use crate::model::job::Job;
@@ -48,6 +50,8 @@ pub struct Request<'a> {
     /// How many more are read, and how many cells wait for them.
     pub ahead: usize,
     pub journal: Option<&'a Path>,
+    /// How many cores each of them has of its own, if any, and how.
+    pub pin: Option<(Pin, usize)>,
     /// Whom to tell how far it has come, now and then.
     pub progress: Option<&'a mut dyn FnMut(&Tally)>,
 }
@@ -105,6 +109,8 @@ struct Batch<'a> {
     input: BorrowedFd<'a>,
     jobs: usize,
     ahead: usize,
+    /// Cores for as many jobs as run, or for none.
+    pins: &'a [Pinned],
     lines: Lines,
     line: u64,
     queue: VecDeque<Waiting>,
@@ -124,13 +130,19 @@ struct Batch<'a> {
 /// the journal not written; what was running has been stopped then.
 pub fn batch(request: Request<'_>) -> Result<End, Fault> {
     let os = |e| faults::ours(&e);
-    let Request { setting, input, out, jobs, ahead, journal, mut progress } = request;
+    let Request { setting, input, out, jobs, ahead, journal, pin, mut progress } = request;
     let signals = signal::catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).at("catch", "signals").map_err(os)?;
     let home = settings::home(setting.root, setting.policy)?;
     let host = host::look(&home, setting.policy, setting.runtime)?;
+    let pins = match pin {
+        None => Vec::new(),
+        Some((pin, count)) => (0..jobs).map(|_| pin::lease(&home, pin, count)).collect::<Result<_, _>>()?,
+    };
     let (journal, untold) = journal.map(open).transpose()?.unzip();
     // Cells that wait must not take the ranges of host ids that jobs need.
-    let most = ahead.min((setting.policy.ids.slots() as usize).saturating_sub(jobs));
+    // Nor must those that make them disturb jobs that are to be undisturbed.
+    let ahead_of_time = if pin.is_some() { 0 } else { ahead };
+    let most = ahead_of_time.min((setting.policy.ids.slots() as usize).saturating_sub(jobs));
     let cellar = Cellar::new(home.clone(), host.trees.clone(), ahead, most, probe::cpus() as usize);
     let stat = nix::sys::stat::fstat(input).ok().filter(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFREG);
     let mut batch = Batch {
@@ -138,6 +150,7 @@ pub fn batch(request: Request<'_>) -> Result<End, Fault> {
         input,
         jobs,
         ahead,
+        pins: &pins,
         lines: Lines::new(document::MOST as usize),
         line: 0,
         queue: VecDeque::new(),
@@ -347,7 +360,10 @@ impl Batch<'_> {
     }
 
     fn begin(&mut self, ticket: Ticket) {
-        match Lane::begin(self.setting, ticket) {
+        let free = |n: &usize| self.lanes.iter().all(|lane| lane.place != Some(*n));
+        let place = (0..self.pins.len()).find(free).filter(|_| !ticket.errand.cancelled);
+        let setting = Setting { pinned: place.and_then(|n| self.pins.get(n)), ..self.setting };
+        match Lane::begin(setting, place, ticket) {
             Ok(lane) => self.lanes.push(lane),
             Err(failed) => {
                 let (ticket, fault) = *failed;

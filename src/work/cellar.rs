@@ -180,7 +180,7 @@ impl Maker {
     fn start(setting: Setting<'_>, kind: Kind, shape: &Job) -> Result<Self, Fault> {
         let os = |e| faults::ours(&e);
         let (word, tell) = std::io::pipe().at("make", "a pipe").map_err(os)?;
-        let Setting { policy, root, runtime, best_effort } = setting;
+        let Setting { policy, root, runtime, best_effort, .. } = setting;
         let process = apart::beside(&[tell.as_fd()], || {
             let request = Request { job: shape.clone(), policy, root, runtime, best_effort, count: 1, ttl: TTL, own: None };
             // Why there is none, the job itself will tell.

@@ -142,6 +142,16 @@ fn find_runtime(home: &Home, policy: &Policy, named: Option<&str>, layout: Layou
 }
 
 impl Host {
+    /// Whether cells have this controller.
+    pub fn has(&self, controller: &str) -> bool {
+        self.facts.controllers.contains(controller)
+    }
+
+    /// Whether nothing can ever be in swap.
+    pub fn swapless(&self) -> bool {
+        self.facts.swap_bytes == 0
+    }
+
     /// The facts with what this job names looked up; `image` is what it has of the store.
     ///
     /// # Errors

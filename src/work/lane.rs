@@ -32,6 +32,8 @@ pub struct Lane {
     /// Who answers for it.
     mourner: Option<Worker>,
     answered: bool,
+    /// Which cores it has, by number.
+    pub place: Option<usize>,
 }
 
 /// What has become of a job.
@@ -50,9 +52,9 @@ pub enum News {
 impl Lane {
     /// # Errors
     /// of fork and what it needs.
-    pub fn begin(setting: Setting<'_>, ticket: Ticket) -> Result<Self, Box<(Ticket, Fault)>> {
+    pub fn begin(setting: Setting<'_>, place: Option<usize>, ticket: Ticket) -> Result<Self, Box<(Ticket, Fault)>> {
         match Worker::start(setting, &ticket.errand) {
-            Ok(worker) => Ok(Self { ticket, worker, mourner: None, answered: false }),
+            Ok(worker) => Ok(Self { ticket, worker, mourner: None, answered: false, place }),
             Err(fault) => Err(Box::new((ticket, fault))),
         }
     }

@@ -20,6 +20,7 @@ pub mod claim;
 pub mod supervise;
 pub mod answer;
 pub mod own;
+pub mod pin;
 pub mod run;
 pub mod warm;
 pub mod worker;

@@ -1,6 +1,7 @@
 //! The dispatch as it travels: a memfd that holds the job's words and the contents of its files.
 
 use super::faults;
+use crate::model::cores::Placement;
 use crate::model::fault::Fault;
 use crate::model::job::Content;
 use crate::model::kata::HomeFile;
@@ -24,7 +25,7 @@ const BACKSTOP_NS: u64 = 2_000_000_000;
 ///
 /// # Errors
 /// exit 2 where a host file cannot be read.
-pub fn write(fill: Fill, limits: &Limits) -> Result<File, Fault> {
+pub fn write(fill: Fill, limits: &Limits, place: &Placement) -> Result<File, Fault> {
     let mut sources = Vec::new();
     let mut deliveries = Vec::new();
     for (path, mode, content) in fill.files {
@@ -48,6 +49,8 @@ pub fn write(fill: Fill, limits: &Limits) -> Result<File, Fault> {
         grace_ns: limits.grace.nanos(),
         backstop_ns: limits.wall.nanos().saturating_add(BACKSTOP_NS),
         collect: fill.collect,
+        cpus: place.cpus.clone(),
+        node: place.node,
     };
     let words = postcard::to_stdvec(&dispatch).map_err(|e| Fault::ours("internal", e.to_string()))?;
     let mut file =

@@ -144,6 +144,7 @@ pub fn press(request: Request<'_>) -> Result<Pressed, Fault> {
         stack: None,
         cold,
         own: Some((practice.own, &mut stash)),
+        pinned: None,
     });
     let mut answered = match answered {
         Ok(answered) => answered,

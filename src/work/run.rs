@@ -5,11 +5,13 @@ use super::cell::{Cell, NoCell, Running, Site, Starting, Waiting};
 use super::claim::{self, Claimed, Found};
 use super::host::{self, Host};
 use super::own::{self, Own};
+use super::pin::{Gauge, Pinned};
 use super::stash::Stash;
 use super::supervise::{self, Desk, Seen};
 use super::taken::{self, Taken};
 use super::{demolish, faults, feed, gc, intake, order, room, settings, shape, streams};
 use crate::model::colour::ColourRule;
+use crate::model::cores::Quality;
 use crate::model::evidence::{Evidence, Fate, Stop};
 use crate::model::fault::Fault;
 use crate::model::image::Image;
@@ -57,6 +59,8 @@ pub struct Request<'a> {
     pub cold: bool,
     /// Whose job it is, and the home that it works in.
     pub own: Option<(Own, &'a mut Stash)>,
+    /// Cores that are its own.
+    pub pinned: Option<&'a Pinned>,
 }
 
 /// Where streams go as they come.
@@ -122,7 +126,7 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     let signals =
         signal::catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).at("catch", "signals").map_err(|e| faults::ours(&e))?;
     process::become_subreaper().at("become subreaper", "of the cell").map_err(|e| faults::ours(&e))?;
-    let Request { job, digest, policy, root, runtime, best_effort, stdin, live, upper, stack, cold, own } = request;
+    let Request { job, digest, policy, root, runtime, best_effort, stdin, live, upper, stack, cold, own, pinned } = request;
     let (id, labels) = (job.id.clone(), job.labels.clone());
     let mut planned = decide(job, stack, policy, root, runtime, best_effort)?;
     let mut stash = None;
@@ -133,6 +137,9 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     }
     let Planned { mut plan, host, home, image, depot, colours, taken } = planned;
     plan.shape.builds = upper.is_some();
+    if let Some(pinned) = pinned {
+        pinned.keep(&mut plan, &host)?;
+    }
     gc::in_passing(&home, &host.trees);
     room::for_state(&home, policy)?;
 
@@ -173,6 +180,7 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
         began,
         depot: &depot,
         upper,
+        pinned,
     };
     let acted =
         if called_off { Ok(scene.never_ran(Stop::Cancelled)) } else { scene.act(plan, cell, &mut record, &mut rest, stash) };
@@ -188,14 +196,16 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     };
     drop(taken);
     rest.provably_empty = told.buried.is_ok();
-    let Told { evidence, mut phases, buried, ended } = told;
+    let Told { evidence, quality, mut phases, buried, ended } = told;
     let delivered = !matches!(&evidence.fate, Fate::NotStarted(failure) if failure.step == Step::Files);
     phases.teardown_ns = clock::now_ns().saturating_sub(ended);
     let cancelled = evidence.stop == Some(Stop::Cancelled);
     record.state = if cancelled { RunState::Cancelled } else { RunState::Complete };
     // The run's end stands on disk before it is told; where that fails the answer is still true.
     let _ = runs::write(&rest.owned.dir, &record);
-    let outcome = frame.outcome(run_id, evidence, phases, buried);
+    let mut outcome = frame.outcome(run_id, evidence, phases, buried);
+    outcome.cores = pinned.map(|pinned| pinned.placement.cpus.clone());
+    outcome.quality = quality;
     Ok(Answered { outcome, delivered, rest })
 }
 
@@ -269,6 +279,7 @@ struct Scene<'s, 'a> {
     began: u64,
     depot: &'s Depot,
     upper: Option<&'a Path>,
+    pinned: Option<&'a Pinned>,
 }
 
 /// A cell on its way to its job.
@@ -279,6 +290,7 @@ enum Begun {
 
 struct Told {
     evidence: Evidence,
+    quality: Option<Quality>,
     phases: Phases,
     buried: Result<(), String>,
     ended: u64,
@@ -321,13 +333,14 @@ impl<'a> Scene<'_, 'a> {
         };
         record.state = RunState::Running;
         runs::write(&rest.owned.dir, record).map_err(os)?;
+        let gauge = self.pinned.map(|pinned| Gauge::begin(&pinned.placement, self.group, self.host.swapless()));
         let mut cell = cell.dispatch(&order, &cgroup, &stdio)?;
         drop((order, stdio));
         drop(primer);
         let confined = cell.confine_ourselves(&rest.home, kept.as_ref().map(AvatarDir::path));
         let cores = limits.cpus.map_or(probe::cpus(), |c| c.ceil() as u32);
         let seen = supervise::watch(&mut cell, desk, self.signals, &limits, cores, deadline);
-        Ok(self.conclude(cell, seen, confined, asked))
+        Ok(self.conclude(cell, seen, confined, asked, gauge))
     }
 
     /// Has the runtime start a cell of this run's own.
@@ -365,16 +378,25 @@ impl<'a> Scene<'_, 'a> {
             collecting: collect.is_some(),
             intake: intake::Intake::new(collect, stash),
         };
-        Ok((order::write(fill, limits)?, [stdin, out.write, err.write], desk))
+        let place = self.pinned.map(|pinned| pinned.placement.clone()).unwrap_or_default();
+        Ok((order::write(fill, limits, &place)?, [stdin, out.write, err.write], desk))
     }
 
-    fn conclude(&self, mut cell: Cell<Running>, seen: Seen, confined: std::io::Result<()>, asked: Option<u64>) -> Told {
+    fn conclude(
+        &self,
+        mut cell: Cell<Running>,
+        seen: Seen,
+        confined: std::io::Result<()>,
+        asked: Option<u64>,
+        gauge: Option<Gauge>,
+    ) -> Told {
         // A waiting cell is asked for nothing but its job.
         let asked = asked.unwrap_or(cell.state.sent);
         let times = seen.times;
         let wall = times.started.zip(times.ended).map(|(from, to)| to - from);
         let end = counters::read(&cell.group, cell.state.peak.as_mut());
         let usage = usage::usage(&cell.state.base, &end, cell.state.peak.is_some(), wall);
+        let quality = gauge.map(|gauge| gauge.end(&cell.group, usage.throttled_ns));
         let host_fault = seen
             .host_fault
             .or_else(|| confined.err().map(|e| format!("the supervisor could not confine itself: {e}")))
@@ -399,7 +421,7 @@ impl<'a> Scene<'_, 'a> {
             stderr: seen.stderr,
             files: seen.files,
         };
-        Told { evidence, phases, buried: cell.bury(), ended: times.harvested }
+        Told { evidence, quality, phases, buried: cell.bury(), ended: times.harvested }
     }
 
     /// The answer of a job that was cancelled before its cell was ready.
@@ -416,6 +438,12 @@ impl<'a> Scene<'_, 'a> {
             files: Default::default(),
         };
         let phases = Phases { setup_ns: now.saturating_sub(self.began), ..Phases::default() };
-        Told { evidence, phases, buried: demolish::groups(&self.host.trees, self.cgroup).map_err(|e| e.to_string()), ended: now }
+        Told {
+            evidence,
+            quality: None,
+            phases,
+            buried: demolish::groups(&self.host.trees, self.cgroup).map_err(|e| e.to_string()),
+            ended: now,
+        }
     }
 }

@@ -151,6 +151,7 @@ fn answer(shop: &Workshop<'_>, step: &Step, stack: Image, upper: &Path) -> Vec<u
         DigestPrefix::try_from(step.key.as_str().to_owned()).map_err(|why| Fault::ours("internal", why)).and_then(|key| {
             job.image = Some(ImageRef::Digest(key));
             run::run(run::Request {
+                pinned: None,
                 cold: true,
                 own: None,
                 job,

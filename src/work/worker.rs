@@ -4,6 +4,7 @@
 //! sealed then and must be one line, but is not read, as a program wrote parts of it.
 
 use super::answer::Frame;
+use super::pin::Pinned;
 use super::run::{self, Request};
 use super::{demolish, faults, host, settings};
 use crate::model::evidence::{Evidence, Fate};
@@ -30,6 +31,8 @@ pub struct Setting<'a> {
     pub root: Option<&'a Path>,
     pub runtime: Option<&'a str>,
     pub best_effort: bool,
+    /// Cores of the job's own.
+    pub pinned: Option<&'a Pinned>,
 }
 
 /// A job as it was read.
@@ -96,7 +99,7 @@ impl Worker {
     /// # Errors
     /// of memfd, pipe and fork.
     pub fn start(setting: Setting<'_>, errand: &Errand) -> Result<Self, Fault> {
-        Self::beside(|sheet, tell| work(setting, errand.clone(), sheet, tell))
+        Self::beside(setting.pinned, |sheet, tell| work(setting, errand.clone(), sheet, tell))
     }
 
     /// Starts one that answers for another, which has died: it demolishes that one's cell. Nothing is left to be told by it then
@@ -108,14 +111,17 @@ impl Worker {
         // Until it is reaped nobody else can have its number.
         let pid = self.process.pid;
         let ticks = process::start_ticks(Path::new("/proc"), pid).unwrap_or(0);
-        Self::beside(|sheet, tell| mourn(setting, errand.clone(), (pid, ticks), sheet, tell))
+        Self::beside(None, |sheet, tell| mourn(setting, errand.clone(), (pid, ticks), sheet, tell))
     }
 
-    fn beside(act: impl FnOnce(&File, &PipeWriter) -> std::io::Result<()>) -> Result<Self, Fault> {
+    fn beside(pinned: Option<&Pinned>, act: impl FnOnce(&File, &PipeWriter) -> std::io::Result<()>) -> Result<Self, Fault> {
         let os = |e| faults::ours(&e);
         let sheet = sheet::blank().map_err(os)?;
         let (word, tell) = std::io::pipe().at("make", "a pipe").map_err(os)?;
-        let process = apart::beside(&[sheet.as_fd(), tell.as_fd()], || {
+        // Its cores stay its own should it outlive us for a moment.
+        let mut keep = vec![sheet.as_fd(), tell.as_fd()];
+        keep.extend(pinned.into_iter().flat_map(Pinned::fds));
+        let process = apart::beside(&keep, || {
             // What cannot be told is told by our silence.
             let _ = act(&sheet, &tell);
         })
@@ -154,7 +160,7 @@ fn work(setting: Setting<'_>, errand: Errand, sheet: &File, tell: &PipeWriter) -
         raise(Signal::SIGTERM)?; // blocked, as in our parent: it waits to be read
     }
     let id = job.id.clone();
-    let Setting { policy, root, runtime, best_effort } = setting;
+    let Setting { policy, root, runtime, best_effort, pinned } = setting;
     let request = Request {
         job,
         digest,
@@ -168,6 +174,7 @@ fn work(setting: Setting<'_>, errand: Errand, sheet: &File, tell: &PipeWriter) -
         stack: None,
         cold: false,
         own: None,
+        pinned,
     };
     match run::run(request) {
         Ok(mut answered) => {
@@ -197,7 +204,7 @@ fn mourn(setting: Setting<'_>, errand: Errand, dead: (i32, u64), sheet: &File, t
         return refuse(Fault::ours("worker:died", "the job's supervisor died before the job was started"));
     };
     let labels = job.labels.clone();
-    let Setting { policy, root, runtime, best_effort } = setting;
+    let Setting { policy, root, runtime, best_effort, .. } = setting;
     let planned = match run::decide(job, None, policy, root, runtime, best_effort) {
         Ok(planned) => planned,
         Err(fault) => return refuse(fault),

@@ -17,6 +17,7 @@ mod build;
 mod bundle;
 mod cancel;
 mod crash;
+mod cores;
 mod cpu;
 mod env;
 mod files_in;

@@ -163,6 +163,8 @@ fn outcome(verdict: Verdict) -> Outcome {
         usage: Usage { wall_ns: Some(u64::MAX), ..Usage::default() },
         phases: Phases::default(),
         line: None,
+        cores: None,
+        quality: None,
         start: Start::Cold,
         limits: Limits::default(),
         enforced: [("memory".to_owned(), "cgroup2".to_owned())].into(),
