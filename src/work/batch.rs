@@ -14,7 +14,7 @@ use super::lane::{Lane, News, Ticket};
 use super::outbox::Outbox;
 use super::pin::{self, Pinned};
 use super::worker::{Errand, Setting, Told};
-use super::{faults, gc, settings};
+use super::{faults, gc, remember, settings};
 use crate::model::cores::Pin;
 use crate::model::document;
 use crate::model::fault::Fault;
@@ -27,7 +27,7 @@ use crate::os::signal::{self, Signals};
 use crate::os::watch::{self, For};
 use crate::os::{clock, probe};
 use crate::rules::ahead::Kind;
-use crate::store::journal::{self, JobDigest, Journal, Known, Unusable};
+use crate::store::journal::Journal;
 use nix::sys::signal::Signal;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -138,7 +138,7 @@ pub fn batch(request: Request<'_>) -> Result<End, Fault> {
         None => Vec::new(),
         Some((pin, count)) => (0..jobs).map(|_| pin::lease(&home, pin, count)).collect::<Result<_, _>>()?,
     };
-    let (journal, untold) = journal.map(open).transpose()?.unzip();
+    let (journal, untold) = journal.map(remember::open).transpose()?.unzip();
     // Cells that wait must not take the ranges of host ids that jobs need.
     // Nor must those that make them disturb jobs that are to be undisturbed.
     let ahead_of_time = if pin.is_some() { 0 } else { ahead };
@@ -194,18 +194,6 @@ pub fn batch(request: Request<'_>) -> Result<End, Fault> {
         None if batch.lines.ended() && !batch.outbox.deserted() => Ok(End::Whole),
         None => Ok(End::Early),
     }
-}
-
-/// Opens the journal.
-fn open(path: &Path) -> Result<(Journal, Vec<journal::Untold>), Fault> {
-    let name = path.display();
-    journal::open(path).map_err(|why| match why {
-        Unusable::Busy => Fault::caller("journal:busy", format!("another batch writes the journal {name}")).at("journal"),
-        Unusable::Damaged(at) => Fault::caller("journal:damaged", format!("{name} is no journal of a batch from byte {at} on"))
-            .at("journal")
-            .hint("name a new file, or the journal of the batch that is to go on"),
-        Unusable::Os(e) => Fault { whose: crate::model::fault::Whose::Caller, ..faults::ours(&e) }.at("journal"),
-    })
 }
 
 #[derive(Clone, Copy)]
@@ -315,31 +303,18 @@ impl Batch<'_> {
         }
         let same = |ticket: &Ticket| job.id.is_some() && ticket.id() == job.id.as_ref();
         if self.queue.iter().any(|w| same(&w.ticket)) || self.lanes.iter().any(|lane| same(&lane.ticket)) {
-            return Err(twice());
+            return Err(remember::twice());
         }
         let meaning = match &mut self.journal {
             None => None,
-            Some(journal) => {
-                let id = job.id.as_ref().ok_or_else(|| {
-                    Fault::caller("job:no_id", "with a journal a job is known by its id").at("id").hint("give each job an id")
-                })?;
-                let words = serde_json::to_vec(&job).map_err(|e| Fault::ours("internal", e.to_string()))?;
-                let meaning: JobDigest = Sha256::digest(words).into();
-                match journal.look(id, &meaning) {
-                    Known::New => Some(meaning),
-                    Known::Again => return Err(twice()),
-                    Known::Changed => {
-                        return Err(Fault::caller("job:changed", "the journal has the outcome of another job of this id")
-                            .at("id")
-                            .hint("give the job another id, or the batch another journal"));
-                    }
-                    Known::Done => {
-                        self.tally.before += 1;
-                        self.tally.done_bytes += bytes;
-                        return Ok(());
-                    }
+            Some(journal) => match remember::look(journal, &job)? {
+                Some(meaning) => Some(meaning),
+                None => {
+                    self.tally.before += 1;
+                    self.tally.done_bytes += bytes;
+                    return Ok(());
                 }
-            }
+            },
         };
         let (kind, shape) = cellar::kind(&job)?;
         let digest = Sha256::digest(line).iter().map(|b| format!("{b:02x}")).collect();
@@ -481,10 +456,4 @@ impl Batch<'_> {
 
 fn ending() -> Fault {
     Fault::host("batch:ending", "the batch was told to end before the job was started").hint("send it to the next batch")
-}
-
-fn twice() -> Fault {
-    Fault::caller("job:duplicate", "a job of this id was read before and would not be told from it")
-        .at("id")
-        .hint("give each job an id of its own")
 }

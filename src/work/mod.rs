@@ -27,6 +27,7 @@ pub mod worker;
 pub mod cellar;
 pub mod outbox;
 pub mod lane;
+pub mod remember;
 pub mod batch;
 pub mod refill;
 pub mod bundle;
