@@ -2,6 +2,7 @@
 
 import argparse
 import glob
+import itertools
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import tempfile
 import time
 
+import batch
 import images
 import plot
 from contest import call, interleaved, ratios, table
@@ -68,7 +70,7 @@ class Bundle:
     def __init__(self, runcell, work, name, edit=None):
         self.dir = os.path.join(work, name)
         self.state = os.path.join(work, "runc")
-        self.count = 0
+        self.numbers = itertools.count()
         job = os.path.join(work, "job.json")
         with open(job, "w", encoding="utf-8") as f:
             json.dump({"argv": ["true"]}, f)
@@ -81,8 +83,7 @@ class Bundle:
                 json.dump(config, f)
 
     def run(self):
-        self.count += 1
-        name = f"bench-{os.getpid()}-{os.path.basename(self.dir)}-{self.count}"
+        name = f"bench-{os.getpid()}-{os.path.basename(self.dir)}-{next(self.numbers)}"
         return call(["runc", "--root", self.state, "run", "--bundle", self.dir, name])
 
 
@@ -144,6 +145,16 @@ def warm(runcell, work, runs):
     return figures
 
 
+def many(runcell, work, runs):
+    """Jobs through a batch against loops of a bare runtime."""
+    bare = {
+        "runc run, same bundle": Bundle(runcell, work, "many").run,
+        "runc run, + allow-list (native)": Bundle(runcell, work, "many-native", allow_list(["X86_64"])).run,
+        "runc run, + allow-list (3 arch)": Bundle(runcell, work, "many-listed", allow_list(["X86_64", "X86", "X32"])).run,
+    }
+    return batch.throughput(runcell, work, runs, bare)
+
+
 def drawn(name, title, times):
     """Leaves the drawing of a contest under target/measure."""
     os.makedirs("target/measure", exist_ok=True)
@@ -196,7 +207,7 @@ def sequential(runcell, work, _runs, total=500):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=30)
-    parser.add_argument("--only", default="cold,warm,output,sequential,start,build,import")
+    parser.add_argument("--only", default="cold,warm,batch,output,sequential,start,build,import")
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
     runcell = binary()
@@ -204,6 +215,7 @@ def main():
     os.chmod(work, 0o755)
     try:
         known = {"cold": cold, "warm": warm, "output": output, "sequential": sequential}
+        known |= {"batch": many, "soak": batch.soak}
         known |= {"start": images.start, "build": images.build, "import": images.bring_in}
         figures = {name: known[name](runcell, work, args.runs) for name in args.only.split(",")}
     finally:

@@ -14,7 +14,7 @@ use super::lane::{Lane, News, Ticket};
 use super::outbox::Outbox;
 use super::pin::{self, Pinned};
 use super::worker::{Errand, Setting, Told};
-use super::{faults, gc, refusals, settings};
+use super::{faults, gc, remember, settings};
 use crate::model::cores::Pin;
 use crate::model::document;
 use crate::model::fault::Fault;
@@ -27,7 +27,7 @@ use crate::os::signal::{self, Signals};
 use crate::os::watch::{self, For};
 use crate::os::{clock, probe};
 use crate::rules::ahead::Kind;
-use crate::store::journal::{self, JobDigest, Journal, Known};
+use crate::store::journal::Journal;
 use nix::sys::signal::Signal;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -138,8 +138,7 @@ pub fn batch(request: Request<'_>) -> Result<End, Fault> {
         None => Vec::new(),
         Some((pin, count)) => (0..jobs).map(|_| pin::lease(&home, pin, count)).collect::<Result<_, _>>()?,
     };
-    let (journal, untold) =
-        journal.map(|path| journal::open(path).map_err(|why| refusals::journal(path, why))).transpose()?.unzip();
+    let (journal, untold) = journal.map(remember::open).transpose()?.unzip();
     // Cells that wait must not take the ranges of host ids that jobs need.
     // Nor must those that make them disturb jobs that are to be undisturbed.
     let ahead_of_time = if pin.is_some() { 0 } else { ahead };
@@ -300,35 +299,22 @@ impl Batch<'_> {
     /// Puts a job into the queue, unless it is done already.
     fn admit(&mut self, job: Job, line: &[u8], bytes: u64) -> Result<(), Fault> {
         if self.stage != Stage::Open {
-            return Err(refusals::ending());
+            return Err(ending());
         }
         let same = |ticket: &Ticket| job.id.is_some() && ticket.id() == job.id.as_ref();
         if self.queue.iter().any(|w| same(&w.ticket)) || self.lanes.iter().any(|lane| same(&lane.ticket)) {
-            return Err(refusals::twice());
+            return Err(remember::twice());
         }
         let meaning = match &mut self.journal {
             None => None,
-            Some(journal) => {
-                let id = job.id.as_ref().ok_or_else(|| {
-                    Fault::caller("job:no_id", "with a journal a job is known by its id").at("id").hint("give each job an id")
-                })?;
-                let words = serde_json::to_vec(&job).map_err(|e| Fault::ours("internal", e.to_string()))?;
-                let meaning: JobDigest = Sha256::digest(words).into();
-                match journal.look(id, &meaning) {
-                    Known::New => Some(meaning),
-                    Known::Again => return Err(refusals::twice()),
-                    Known::Changed => {
-                        return Err(Fault::caller("job:changed", "the journal has the outcome of another job of this id")
-                            .at("id")
-                            .hint("give the job another id, or the batch another journal"));
-                    }
-                    Known::Done => {
-                        self.tally.before += 1;
-                        self.tally.done_bytes += bytes;
-                        return Ok(());
-                    }
+            Some(journal) => match remember::look(journal, &job)? {
+                Some(meaning) => Some(meaning),
+                None => {
+                    self.tally.before += 1;
+                    self.tally.done_bytes += bytes;
+                    return Ok(());
                 }
-            }
+            },
         };
         let (kind, shape) = cellar::kind(&job)?;
         let digest = Sha256::digest(line).iter().map(|b| format!("{b:02x}")).collect();
@@ -452,7 +438,7 @@ impl Batch<'_> {
     fn drain(&mut self) {
         self.stage = Stage::Draining;
         while let Some(Waiting { ticket, .. }) = self.queue.pop_front() {
-            self.refuse(ticket.errand.line, ticket.id(), &refusals::ending(), ticket.bytes);
+            self.refuse(ticket.errand.line, ticket.id(), &ending(), ticket.bytes);
         }
     }
 
@@ -466,4 +452,8 @@ impl Batch<'_> {
     fn tally(&self) -> Tally {
         Tally { elapsed_ns: clock::now_ns().saturating_sub(self.began_ns), ..self.tally }
     }
+}
+
+fn ending() -> Fault {
+    Fault::host("batch:ending", "the batch was told to end before the job was started").hint("send it to the next batch")
 }

@@ -27,7 +27,7 @@ pub mod worker;
 pub mod cellar;
 pub mod outbox;
 pub mod lane;
-pub mod refusals;
+pub mod remember;
 pub mod batch;
 pub mod refill;
 pub mod bundle;

@@ -50,7 +50,8 @@ pub(crate) fn groups() -> Vec<PathBuf> {
     all
 }
 
-/// Everything that is not a zombie: pid, control groups, command line.
+/// Everything that is not a zombie, or about to be one: pid, control groups, command line. A dying process leaves its group, which
+/// may be removed then, a moment before it is a zombie (seen: no memory and so no command line, a group called deleted).
 pub(crate) fn processes() -> Vec<(i32, String, String)> {
     let pids = names(Path::new("/proc")).into_iter().filter_map(|n| n.parse::<i32>().ok());
     let read = |pid: i32, file: &str| fs::read(format!("/proc/{pid}/{file}")).ok();
@@ -60,7 +61,9 @@ pub(crate) fn processes() -> Vec<(i32, String, String)> {
             return None;
         }
         let cmdline = String::from_utf8_lossy(&read(pid, "cmdline")?).replace('\0', " ");
-        Some((pid, String::from_utf8_lossy(&read(pid, "cgroup")?).into_owned(), cmdline))
+        let groups = String::from_utf8_lossy(&read(pid, "cgroup")?).into_owned();
+        let dying = cmdline.is_empty() && groups.contains(" (deleted)");
+        (!dying).then_some((pid, groups, cmdline))
     };
     pids.filter_map(look).collect()
 }

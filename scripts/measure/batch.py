@@ -1,0 +1,105 @@
+"""Many jobs through one process: how many a second, and whether it grows. Standard library only."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+from contest import QUIET, ratios, table
+
+JOB = '{"argv": ["true"]}\n'
+
+
+def answered(runcell, root, lines, *words):
+    """Wall time in ms of a batch over these lines, all of whose answers must be ok."""
+    began = time.monotonic()
+    done = subprocess.run([runcell, "--root", root, "batch", *words], input=lines, capture_output=True, text=True, check=True)
+    took = (time.monotonic() - began) * 1e3
+    verdicts = [json.loads(line).get("verdict") for line in done.stdout.splitlines()]
+    if verdicts != ["ok"] * lines.count("\n"):
+        sys.exit(f"not all were ok: {set(verdicts)}")
+    return took
+
+
+def side_by_side(act, count, at_a_time):
+    """Wall time in ms of so many calls, some at a time."""
+    left = iter(range(count))
+    lock = threading.Lock()
+
+    def work():
+        while True:
+            with lock:
+                if next(left, None) is None:
+                    return
+            act()
+
+    began = time.monotonic()
+    threads = [threading.Thread(target=work) for _ in range(at_a_time)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return (time.monotonic() - began) * 1e3
+
+
+def throughput(runcell, work, runs, bare, jobs=100):
+    """The same number of jobs by a batch and by a loop of a bare runtime, each with several at a time. `bare` runs one by name."""
+    root = os.path.join(work, "batch")
+    contenders = {
+        "runcell batch --jobs 2": lambda: answered(runcell, root, JOB * jobs, "--jobs", "2"),
+        "runcell batch --jobs 3 --ahead 0": lambda: answered(runcell, root, JOB * jobs, "--jobs", "3", "--ahead", "0"),
+    }
+    for name, act in bare.items():
+        for at_a_time in [2, 3]:
+            contenders[f"{name}, {at_a_time} at a time"] = lambda act=act, n=at_a_time: side_by_side(act, jobs, n)
+    times = {name: [] for name in contenders}
+    for _ in range(max(3, runs // 6)):
+        for name, act in contenders.items():
+            times[name].append(act())
+    figures = ratios(f"{jobs} jobs of `true`, whole", times, "runcell batch --jobs 2")
+    rows = [(name, f"{jobs * 1e3 / statistics.median(t):.0f}") for name, t in times.items()]
+    table("jobs a second", ("contender", "median"), rows)
+    return figures
+
+
+def figures_of(pid):
+    """What a process occupies: KiB of its own memory, and descriptors."""
+    with open(f"/proc/{pid}/status", encoding="utf-8") as f:
+        anonymous = next(int(line.split()[1]) for line in f if line.startswith("RssAnon:"))
+    return anonymous, len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def soak(runcell, work, _runs, jobs=100_000):
+    """Very many jobs through one batch: memory and descriptors of its process in the second tenth and in the last."""
+    jobs = int(os.environ.get("RUNCELL_SOAK_JOBS", jobs))
+    root = os.path.join(work, "soak")
+    words = [runcell, "--root", root, "batch", "--jobs", "3"]
+    batch = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=QUIET["stderr"])
+
+    def feed():
+        for n in range(jobs):
+            batch.stdin.write(f'{{"id": "job-{n}", "argv": ["true"]}}\n'.encode())
+        batch.stdin.close()
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    began = time.monotonic()
+    tenths = [[] for _ in range(10)]
+    wrong = 0
+    for n, line in enumerate(batch.stdout):
+        wrong += b'"verdict":"ok"' not in line
+        if n % max(1, jobs // 1000) == 0 and n < jobs - 10:
+            tenths[n * 10 // jobs].append(figures_of(batch.pid))
+    feeder.join()
+    took = time.monotonic() - began
+    code = batch.wait()
+    if code or wrong or n + 1 != jobs:
+        sys.exit(f"exit code {code}, {n + 1} answers, {wrong} of them not ok")
+    second, last = ([max(column) for column in zip(*tenths[t])] for t in (1, 9))
+    left = {what: len(os.listdir(os.path.join(root, what))) for what in ("runs", "cells", "runtime")}
+    rows = [("RssAnon KiB", second[0], last[0], f"{last[0] / second[0]:.2f}"), ("descriptors", second[1], last[1], f"{last[1] / second[1]:.2f}")]
+    table(f"{jobs} jobs through one batch: {jobs / took:.0f}/s; left behind {left}", ("the most of", "2nd tenth", "last tenth", "×"), rows)
+    return {"per_second": jobs / took, "second": second, "last": last, "left": left}
