@@ -11,6 +11,7 @@ import tempfile
 import time
 
 import images
+import katas
 import plot
 from contest import call, interleaved, ratios, table
 
@@ -196,7 +197,7 @@ def sequential(runcell, work, _runs, total=500):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=30)
-    parser.add_argument("--only", default="cold,warm,output,sequential,start,build,import")
+    parser.add_argument("--only", default="cold,warm,output,sequential,start,build,import,press")
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
     runcell = binary()
@@ -204,7 +205,7 @@ def main():
     os.chmod(work, 0o755)
     try:
         known = {"cold": cold, "warm": warm, "output": output, "sequential": sequential}
-        known |= {"start": images.start, "build": images.build, "import": images.bring_in}
+        known |= {"start": images.start, "build": images.build, "import": images.bring_in, "press": katas.press}
         figures = {name: known[name](runcell, work, args.runs) for name in args.only.split(",")}
     finally:
         shutil.rmtree(work)
