@@ -493,7 +493,8 @@ fn a_class_practises_through_red_amber_and_green() {
                 .enumerate()
                 .map(|(at, name)| {
                     let (id, files) = if at % 2 == 0 { (KATA, python(answer)) } else { (c, in_c(answer)) };
-                    let job = host.file(&format!("{name}-{n}.json"), json!({"files": files}).to_string());
+                    let job =
+                        host.file(&format!("{name}-{n}.json"), json!({"files": files, "limits": {"wall": "150s"}}).to_string());
                     host.start(host.runcell(&["kata", "run", id, name, "--job", &job, "--wait", "200s"]))
                 })
                 .collect();
