@@ -24,6 +24,17 @@ pub fn take(dir: &Path, count: u32) -> OsResult<Option<Lease>> {
     }
 }
 
+/// Becomes the one of those who wait for a seat that looks for it. `None`: another is.
+///
+/// # Errors
+/// of open and flock.
+pub fn turn(dir: &Path) -> OsResult<Option<Lease>> {
+    match lease::try_claim_file(&dir.join("turn")) {
+        Err(e) if e.errno() == libc::ENOENT => Ok(None),
+        answer => answer,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,7 +47,9 @@ mod tests {
         assert!(take(&seats, 2).expect("lock").is_none());
         drop(one);
         assert!(take(&seats, 2).expect("lock").is_some());
-        drop(two);
+        let first = turn(&seats).expect("lock").expect("nobody waits");
+        assert!(turn(&seats).expect("lock").is_none());
+        drop((two, first));
         assert!(take(&seats, 0).expect("lock").is_none());
         assert!(take(&dir.path().join("gone/seats"), 1).expect("no error").is_none() && !dir.path().join("gone").exists());
     }
