@@ -3,6 +3,7 @@
 use super::words::{Common, RunArgs};
 use super::{jobs, report};
 use crate::model::fault::Fault;
+use crate::model::job::Job;
 use crate::work::pin;
 use crate::work::refill::{self, Refill};
 use crate::work::run::{self, Answered, Live, Request};
@@ -36,7 +37,9 @@ fn answer(common: &Common, args: &RunArgs, json: bool, refill: &mut Option<Refil
     let policy = settings::policy(common.policy.as_deref())?;
     let count = args.refill.unwrap_or(usize::from(policy.warm.refill));
     if count > 0 {
-        *refill = Some(refill::prepare(&given.job, &common.words(), args.best_effort, count)?);
+        // An avatar's own cells are for `kata run`.
+        let shape = Job { avatar: None, ..given.job.clone() };
+        *refill = Some(refill::prepare(&shape, &common.words(), args.best_effort, count)?);
     }
     let stdin = std::io::stdin();
     let (stdout, stderr) = report::streams();

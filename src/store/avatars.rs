@@ -129,8 +129,8 @@ impl AvatarDir {
         Ok(self.record("home.json")?.unwrap_or_default())
     }
 
-    /// Has the home hold these files from now on, and no others: a crash at any moment leaves the old home or the new one.
-    /// `Ok` says that it outlasts a power cut; `fresh` are the contents that were written for it.
+    /// Has the home hold these files from now on, and no others: a crash at any moment, or a power cut, leaves the old home or
+    /// the new one. `fresh` are the contents that were written for it.
     ///
     /// # Errors
     /// of writing; the home is as before then.

@@ -5,18 +5,34 @@ use crate::os::files;
 use crate::os::lease::{self, Lease};
 use std::path::Path;
 
-/// Takes a free seat of `count`; `None` where all are taken.
+/// Takes a free seat of `count`; `None` where all are taken, or what they belong to has gone: nothing above `dir` is made anew.
 ///
 /// # Errors
 /// of mkdir, open and flock.
 pub fn take(dir: &Path, count: u32) -> OsResult<Option<Lease>> {
-    files::private_dir(dir)?;
-    for seat in 0..count {
-        if let Some(lease) = lease::try_claim_file(&dir.join(seat.to_string()))? {
-            return Ok(Some(lease));
+    let sought = files::dir(dir, 0o700).and_then(|()| {
+        for seat in 0..count {
+            if let Some(lease) = lease::try_claim_file(&dir.join(seat.to_string()))? {
+                return Ok(Some(lease));
+            }
         }
+        Ok(None)
+    });
+    match sought {
+        Err(e) if e.errno() == libc::ENOENT => Ok(None),
+        answer => answer,
     }
-    Ok(None)
+}
+
+/// Becomes the one of those who wait for a seat that looks for it. `None`: another is.
+///
+/// # Errors
+/// of open and flock.
+pub fn turn(dir: &Path) -> OsResult<Option<Lease>> {
+    match lease::try_claim_file(&dir.join("turn")) {
+        Err(e) if e.errno() == libc::ENOENT => Ok(None),
+        answer => answer,
+    }
 }
 
 #[cfg(test)]
@@ -31,7 +47,10 @@ mod tests {
         assert!(take(&seats, 2).expect("lock").is_none());
         drop(one);
         assert!(take(&seats, 2).expect("lock").is_some());
-        drop(two);
+        let first = turn(&seats).expect("lock").expect("nobody waits");
+        assert!(turn(&seats).expect("lock").is_none());
+        drop((two, first));
         assert!(take(&seats, 0).expect("lock").is_none());
+        assert!(take(&dir.path().join("gone/seats"), 1).expect("no error").is_none() && !dir.path().join("gone").exists());
     }
 }

@@ -205,6 +205,9 @@ pub fn avatar(
         if AvatarDir::of(&kata, name).path().exists() {
             continue;
         }
+        if !kata.exists() {
+            return Err(no_kata(id));
+        }
         let _making = making(&depot)?;
         let first_id = ids::reserve(&state, policy.ids, &format!("{id} {name}")).map_err(os)?.ok_or_else(no_ids)?;
         let member = Member { name, first_id, since_ms: clock::wall_millis() };

@@ -23,15 +23,20 @@ use crate::model::policy::Policy;
 use crate::model::quantity::{Bytes, Span};
 use crate::model::reference::{Digest, DigestPrefix};
 use crate::model::template::Report;
+use crate::os::error::At;
 use crate::os::lease::Lease;
 use crate::os::raze::{self, Size};
-use crate::os::{clock, files, watch};
+use crate::os::signal::{self, Signals};
+use crate::os::watch::{self, For};
+use crate::os::{clock, files};
 use crate::rules::ceilings::MEMORY_LEAST;
 use crate::rules::{home, merge};
 use crate::store::avatars::AvatarDir;
 use crate::store::depot::Depot;
 use crate::store::{katas, seats};
+use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 /// What a cell may take beyond its limit while its files are brought back (`work/supervise.rs`).
@@ -39,9 +44,9 @@ const HEADROOM: u64 = 64 << 20;
 /// What is told of one file, and how many files, where the bundle does not say.
 const REPORT_FILE: u64 = 1 << 20;
 const REPORT_FILES: usize = 1000;
-/// How often somebody who waits for a lease looks again.
+/// How often somebody who waits looks again: at first, and when he has waited for long.
 const LOOK_NS: u64 = 2_000_000;
-const LOOK_NS_MOST: u64 = 40_000_000;
+const LOOK_SELDOM_NS: u64 = 25_000_000;
 
 /// A press.
 pub struct Request<'a> {
@@ -111,7 +116,7 @@ impl Pressed {
 pub fn press(request: Request<'_>) -> Result<Pressed, Fault> {
     let os = |e| faults::ours(&e);
     let Request { avatar, mut job, digest, policy, root, runtime, best_effort, cold, patience } = request;
-    let deadline = clock::now_ns().saturating_add(patience.nanos());
+    let (signals, deadline) = (signals()?, clock::now_ns().saturating_add(patience.nanos()));
     let all = job.all.take();
     if let Some(all) = &all {
         if !job.files.is_empty() || !job.deleted.is_empty() {
@@ -125,8 +130,8 @@ pub fn press(request: Request<'_>) -> Result<Pressed, Fault> {
         job.files = all.clone();
     }
     let deleted: BTreeSet<EntryPath> = std::mem::take(&mut job.deleted).into_iter().collect();
-    let mut practice = prepare(&avatar, job, policy, root, deadline)?;
-    practice.leases._seats = sit(&practice.place, &practice.kata, policy, &settings::depot(root, policy), deadline)?;
+    let mut practice = prepare(&avatar, job, policy, root, deadline, &signals)?;
+    practice.leases._seats = sit(&practice.place, &practice.kata, policy, &settings::depot(root, policy), deadline, &signals)?;
     let before = practice.dir.home().map_err(os)?;
     let new = practice.job.files.keys().map(|path| EntryPath::new(path.as_str().as_bytes().to_vec()));
     let new = new.collect::<Result<_, _>>().map_err(|why| Fault::caller("job:malformed", why).at("files"))?;
@@ -190,7 +195,7 @@ pub fn warm(avatar: &Avatar, request: warm::Request<'_>) -> Result<warm::Warmed,
     }
     let deadline = clock::now_ns().saturating_add(request.policy.setup_timeout.nanos());
     let job = Job { deleted: Vec::new(), all: None, ..request.job };
-    let Practice { job, policy, own, leases, .. } = prepare(avatar, job, request.policy, request.root, deadline)?;
+    let Practice { job, policy, own, leases, .. } = prepare(avatar, job, request.policy, request.root, deadline, &signals()?)?;
     let warmed = warm::warm(warm::Request { job, policy: &policy, own: Some(own), ..request });
     drop(leases);
     warmed
@@ -216,13 +221,20 @@ fn revive(policy: &Policy, root: Option<&Path>, avatar: &Avatar, job: &Job) -> R
 }
 
 /// Takes the avatar's lease, and has the job be what its kata wants: bundle, image, user, environment, bounds.
-fn prepare(avatar: &Avatar, job: Job, policy: &Policy, root: Option<&Path>, deadline: u64) -> Result<Practice, Fault> {
+fn prepare(
+    avatar: &Avatar,
+    job: Job,
+    policy: &Policy,
+    root: Option<&Path>,
+    deadline: u64,
+    signals: &Signals,
+) -> Result<Practice, Fault> {
     let os = |e| faults::ours(&e);
     let depot = settings::depot(root, policy);
     let (kata, inside) = kata::enter(&depot, &avatar.kata)?;
     let place = katas::dir(&depot, &kata.id);
     let dir = AvatarDir::of(&place, avatar.name);
-    let lease = wait(deadline, || match dir.claim() {
+    let lease = wait(deadline, signals, || match dir.claim() {
         Ok(None) if !dir.path().exists() => Err(kata::no_avatar(&kata.id, avatar.name)),
         claimed => claimed.map_err(os),
     })?
@@ -334,7 +346,7 @@ fn cells(kata: &Kata, policy: &Policy) -> u32 {
 }
 
 /// A seat among the kata's cells, and one among all; where there is none, a place in the queue until there is.
-fn sit(place: &Path, kata: &Kata, policy: &Policy, depot: &Depot, deadline: u64) -> Result<Vec<Lease>, Fault> {
+fn sit(place: &Path, kata: &Kata, policy: &Policy, depot: &Depot, deadline: u64, signals: &Signals) -> Result<Vec<Lease>, Fault> {
     let os = |e| faults::ours(&e);
     let all = katas::shelf(depot);
     let rows = [
@@ -343,10 +355,11 @@ fn sit(place: &Path, kata: &Kata, policy: &Policy, depot: &Depot, deadline: u64)
     ];
     let (mut taken, mut queued) = (Vec::new(), None);
     for (what, dir, count, why) in rows {
-        if !place.exists() {
-            return Err(kata::no_kata(&kata.id));
-        }
-        let mut seat = seats::take(&dir, count).map_err(os)?;
+        let ask = || match seats::take(&dir, count).map_err(os)? {
+            None if !place.exists() => Err(kata::no_kata(&kata.id)),
+            seat => Ok(seat),
+        };
+        let mut seat = ask()?;
         if seat.is_none() && queued.is_none() {
             queued = seats::take(&all.join("queue"), policy.katas.queue).map_err(os)?;
             if queued.is_none() {
@@ -354,7 +367,12 @@ fn sit(place: &Path, kata: &Kata, policy: &Policy, depot: &Depot, deadline: u64)
             }
         }
         if seat.is_none() {
-            seat = wait(deadline, || seats::take(&dir, count).map_err(os))?;
+            // One of those who wait for the same looks often, the others only for its turn.
+            let turn = wait(deadline, signals, || match seats::turn(&dir).map_err(os)? {
+                None if !place.exists() => Err(kata::no_kata(&kata.id)),
+                turn => Ok(turn),
+            })?;
+            seat = if turn.is_some() { often(deadline, signals, ask)? } else { None };
         }
         taken.push(seat.ok_or_else(|| busy(what, format!("{count} {why}")))?);
     }
@@ -365,19 +383,45 @@ fn busy(what: &'static str, why: String) -> Fault {
     Fault::host("busy", why).at(what).hint("try again, or give it more time with --wait")
 }
 
-/// Asks again and again until there is an answer, or the deadline; ever less often, as a hundred may wait at once.
-fn wait<T>(deadline: u64, ask: impl Fn() -> Result<Option<T>, Fault>) -> Result<Option<T>, Fault> {
-    let mut pause = LOOK_NS;
+/// Asks again and again, ever less often, until there is an answer, or the deadline.
+///
+/// # Errors
+/// of asking; exit 3 `cancelled` where a signal comes first, which stays to be read.
+fn wait<T>(deadline: u64, signals: &Signals, ask: impl Fn() -> Result<Option<T>, Fault>) -> Result<Option<T>, Fault> {
+    // Of 64 who wait, each looking every 2 ms, two cores had nothing left for those who run (measured).
+    asked(deadline, signals, ask, LOOK_SELDOM_NS)
+}
+
+/// The same without ever losing patience: for one at a time.
+fn often<T>(deadline: u64, signals: &Signals, ask: impl Fn() -> Result<Option<T>, Fault>) -> Result<Option<T>, Fault> {
+    asked(deadline, signals, ask, LOOK_NS)
+}
+
+fn asked<T>(
+    deadline: u64,
+    signals: &Signals,
+    ask: impl Fn() -> Result<Option<T>, Fault>,
+    seldom: u64,
+) -> Result<Option<T>, Fault> {
+    let began = clock::now_ns();
     loop {
         let now = clock::now_ns();
         match ask()? {
             None if now < deadline => {
-                let _ = watch::any::<()>(&[], Some(deadline.min(now + pause)));
-                pause = (pause * 3 / 2).min(LOOK_NS_MOST);
+                let pause = ((now - began) / 8).clamp(LOOK_NS, seldom);
+                let told = watch::any(&[((), signals.as_fd(), For::Read)], Some(deadline.min(now + pause)));
+                if told.is_ok_and(|told| !told.is_empty()) {
+                    return Err(Fault::host("cancelled", "stopped by a signal while it waited; nothing was started"));
+                }
             }
             answer => return Ok(answer),
         }
     }
+}
+
+/// From here on a signal ends a wait, or cancels the run.
+fn signals() -> Result<Signals, Fault> {
+    signal::catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).at("catch", "signals").map_err(|e| faults::ours(&e))
 }
 
 /// Makes the home what it is to be after this run. Where that cannot be, it is as it was.

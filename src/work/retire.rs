@@ -107,10 +107,10 @@ pub fn reap(policy: &Policy, root: Option<&Path>, unused_ms: u64, dry_run: bool)
 /// of the first that resists.
 pub(super) fn sweep(policy: &Policy, root: Option<&Path>) -> Result<usize, Fault> {
     let os = |e| faults::ours(&e);
-    let ground = Ground::new(policy, root)?;
-    if !katas::shelf(&ground.depot).exists() {
+    if !katas::shelf(&settings::depot(root, policy)).exists() {
         return Ok(0);
     }
+    let ground = Ground::new(policy, root)?;
     let mut count = 0;
     for gone in katas::going(&ground.depot) {
         // Its retirer may be alive, and at it.
@@ -141,8 +141,8 @@ pub(super) fn sweep(policy: &Policy, root: Option<&Path>) -> Result<usize, Fault
 
 /// Katas that have a group.
 fn groups(ground: &Ground) -> Vec<KataId> {
-    let parent = ground.trees.group(&ground.parent);
-    let Some(dir) = parent.dir("memory") else { return Vec::new() };
+    let parent = ground.parent.as_ref().map(|parent| ground.trees.group(parent));
+    let Some(dir) = parent.as_ref().and_then(|parent| parent.dir("memory")) else { return Vec::new() };
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries.filter_map(|entry| katas::of_group(&ground.depot, entry.file_name().to_str()?)).collect()
 }
@@ -159,14 +159,14 @@ struct Ground {
     depot: Depot,
     home: Home,
     trees: Trees,
-    /// The group of all cells.
-    parent: String,
+    /// The group of all cells; where there is none for us, katas have none either.
+    parent: Option<String>,
 }
 
 impl Ground {
     fn new(policy: &Policy, root: Option<&Path>) -> Result<Self, Fault> {
         let trees = host::trees()?;
-        let parent = host::parent(&trees, policy)?;
+        let parent = host::parent(&trees, policy).ok();
         Ok(Self { depot: settings::depot(root, policy), home: settings::home(root, policy)?, trees, parent })
     }
 
@@ -228,10 +228,8 @@ impl Ground {
 
     /// Removes a kata's group, which is empty now; unless there is a kata of that id again.
     fn dissolve(&self, id: &KataId) -> Result<(), Fault> {
-        if katas::dir(&self.depot, id).exists() {
-            return Ok(());
-        }
-        let group = self.trees.group(&format!("{}/{}", self.parent, katas::group(&self.depot, id)));
+        let Some(parent) = self.parent.as_ref().filter(|_| !katas::dir(&self.depot, id).exists()) else { return Ok(()) };
+        let group = self.trees.group(&format!("{parent}/{}", katas::group(&self.depot, id)));
         group.remove(clock::now_ns() + 1_000_000_000).map_err(|e| faults::ours(&e))
     }
 }
