@@ -26,14 +26,15 @@ fn cores(ran: &Ran) -> BTreeSet<u32> {
 fn a_program_is_kept_to_its_cores() {
     live(|host| {
         let leave = "import os\ntry: os.sched_setaffinity(0, range(1024))\nexcept OSError: pass\n";
-        let ran = pinned(host, &[], &json!({"argv": ["python3", "-c", format!("{leave}{WHERE}")]})).outcome();
+        let ran = pinned(host, &[], &json!({"argv": ["python3", "-c", format!("{leave}{WHERE}")], "limits": {"wall": "100s"}}))
+            .outcome();
         let held = host.words(&["doctor", "--json"]).1.contains("controller_cpuset\",\"state\":\"ok");
         let told: Vec<u32> = serde_json::from_value(ran.told()).expect("numbers");
         assert!(!told.is_empty() && cores(&ran).is_subset(&told.iter().copied().collect()), "{}", ran.json);
         assert!(!held || cores(&ran) == told.into_iter().collect(), "{}", ran.json);
         let quality = ran.outcome.quality.as_ref().expect("it was looked at");
         assert!(quality.stolen_ns.is_some(), "{}", ran.json);
-        let ran = host.run(json!({"argv": ["python3", "-c", WHERE]}));
+        let ran = host.run(json!({"argv": ["python3", "-c", WHERE], "limits": {"wall": "100s"}}));
         assert_eq!((ran.told().as_array().map(Vec::len), &ran.outcome.cores), (Some(cpus()), &None));
     });
 }
@@ -74,7 +75,8 @@ fn no_core_is_leased_twice() {
 fn slots_of_a_batch_have_cores_each() {
     live(|host| {
         let cores = cpus().min(2);
-        let line = json!({"argv": ["python3", "-c", format!("import time; time.sleep(0.3); {WHERE}")]});
+        let line =
+            json!({"argv": ["python3", "-c", format!("import time; time.sleep(0.3); {WHERE}")], "limits": {"wall": "100s"}});
         let jobs = host.file("jobs.jsonl", format!("{line}\n").repeat(2 * cores));
         let (code, out, err) = host.words(&["batch", &jobs, "--jobs", &cores.to_string(), "--pin=exclusive"]);
         if code == 3 {
