@@ -52,6 +52,7 @@ pub mod stage;
 pub mod build;
 pub mod directory;
 pub mod katas;
+pub mod queue;
 pub mod practise;
 pub mod retire;
 pub mod gc;

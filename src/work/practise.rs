@@ -10,7 +10,7 @@ use super::katas::{self as kata, Wanted};
 use super::own::Own;
 use super::run::{self, Answered};
 use super::stash::{Returned, Stash};
-use super::{faults, settings, warm};
+use super::{faults, queue, settings, warm};
 use crate::model::avatar::{Avatar, AvatarName, KataId};
 use crate::model::blob::Blob;
 use crate::model::entry::EntryPath;
@@ -23,20 +23,16 @@ use crate::model::policy::Policy;
 use crate::model::quantity::{Bytes, Span};
 use crate::model::reference::{Digest, DigestPrefix};
 use crate::model::template::Report;
-use crate::os::error::At;
 use crate::os::lease::Lease;
 use crate::os::raze::{self, Size};
-use crate::os::signal::{self, Signals};
-use crate::os::watch::{self, For};
+use crate::os::signal::Signals;
 use crate::os::{clock, files};
 use crate::rules::ceilings::MEMORY_LEAST;
 use crate::rules::{home, merge};
 use crate::store::avatars::AvatarDir;
 use crate::store::depot::Depot;
-use crate::store::{katas, seats};
-use nix::sys::signal::Signal;
+use crate::store::katas;
 use std::collections::BTreeSet;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 /// What a cell may take beyond its limit while its files are brought back (`work/supervise.rs`).
@@ -44,10 +40,6 @@ const HEADROOM: u64 = 64 << 20;
 /// What is told of one file, and how many files, where the bundle does not say.
 const REPORT_FILE: u64 = 1 << 20;
 const REPORT_FILES: usize = 1000;
-/// How often somebody who waits looks again: at first, and when he has waited for long.
-const LOOK_NS: u64 = 2_000_000;
-const LOOK_SELDOM_NS: u64 = 25_000_000;
-
 /// A press.
 pub struct Request<'a> {
     pub avatar: Avatar,
@@ -116,7 +108,7 @@ impl Pressed {
 pub fn press(request: Request<'_>) -> Result<Pressed, Fault> {
     let os = |e| faults::ours(&e);
     let Request { avatar, mut job, digest, policy, root, runtime, best_effort, cold, patience } = request;
-    let (signals, deadline) = (signals()?, clock::now_ns().saturating_add(patience.nanos()));
+    let (signals, deadline) = (queue::signals()?, clock::now_ns().saturating_add(patience.nanos()));
     let all = job.all.take();
     if let Some(all) = &all {
         if !job.files.is_empty() || !job.deleted.is_empty() {
@@ -131,7 +123,15 @@ pub fn press(request: Request<'_>) -> Result<Pressed, Fault> {
     }
     let deleted: BTreeSet<EntryPath> = std::mem::take(&mut job.deleted).into_iter().collect();
     let mut practice = prepare(&avatar, job, policy, root, deadline, &signals)?;
-    practice.leases._seats = sit(&practice.place, &practice.kata, policy, &settings::depot(root, policy), deadline, &signals)?;
+    practice.leases._seats = queue::sit(
+        &practice.place,
+        &practice.kata.id,
+        cells(&practice.kata, policy),
+        policy,
+        &settings::depot(root, policy),
+        deadline,
+        &signals,
+    )?;
     let before = practice.dir.home().map_err(os)?;
     let new = practice.job.files.keys().map(|path| EntryPath::new(path.as_str().as_bytes().to_vec()));
     let new = new.collect::<Result<_, _>>().map_err(|why| Fault::caller("job:malformed", why).at("files"))?;
@@ -195,7 +195,8 @@ pub fn warm(avatar: &Avatar, request: warm::Request<'_>) -> Result<warm::Warmed,
     }
     let deadline = clock::now_ns().saturating_add(request.policy.setup_timeout.nanos());
     let job = Job { deleted: Vec::new(), all: None, ..request.job };
-    let Practice { job, policy, own, leases, .. } = prepare(avatar, job, request.policy, request.root, deadline, &signals()?)?;
+    let Practice { job, policy, own, leases, .. } =
+        prepare(avatar, job, request.policy, request.root, deadline, &queue::signals()?)?;
     let warmed = warm::warm(warm::Request { job, policy: &policy, own: Some(own), ..request });
     drop(leases);
     warmed
@@ -234,11 +235,11 @@ fn prepare(
     let (kata, inside) = kata::enter(&depot, &avatar.kata)?;
     let place = katas::dir(&depot, &kata.id);
     let dir = AvatarDir::of(&place, avatar.name);
-    let lease = wait(deadline, signals, || match dir.claim() {
+    let lease = queue::wait(deadline, signals, || match dir.claim() {
         Ok(None) if !dir.path().exists() => Err(kata::no_avatar(&kata.id, avatar.name)),
         claimed => claimed.map_err(os),
     })?
-    .ok_or_else(|| busy("avatar", format!("another run of the avatar {} is in progress", avatar.name)))?;
+    .ok_or_else(|| queue::busy("avatar", format!("another run of the avatar {} is in progress", avatar.name)))?;
     let member = dir.member().map_err(os)?.ok_or_else(|| kata::no_avatar(&kata.id, avatar.name))?;
     fits(&kata, &job)?;
     let mut template = settings::template(&kata.bundle, policy)?;
@@ -343,85 +344,6 @@ fn bound(job: &mut Job, kata: &Kata, policy: &Policy, depot: &Depot) -> Result<O
 
 fn cells(kata: &Kata, policy: &Policy) -> u32 {
     kata.cells.map_or(policy.katas.cells, |cells| cells.min(policy.katas.cells))
-}
-
-/// A seat among the kata's cells, and one among all; where there is none, a place in the queue until there is.
-fn sit(place: &Path, kata: &Kata, policy: &Policy, depot: &Depot, deadline: u64, signals: &Signals) -> Result<Vec<Lease>, Fault> {
-    let os = |e| faults::ours(&e);
-    let all = katas::shelf(depot);
-    let rows = [
-        ("kata", place.join("seats"), cells(kata, policy), "cells of the kata run already"),
-        ("host", all.join("seats"), policy.katas.cells_in_all, "cells of katas run on this host already"),
-    ];
-    let (mut taken, mut queued) = (Vec::new(), None);
-    for (what, dir, count, why) in rows {
-        let ask = || match seats::take(&dir, count).map_err(os)? {
-            None if !place.exists() => Err(kata::no_kata(&kata.id)),
-            seat => Ok(seat),
-        };
-        let mut seat = ask()?;
-        if seat.is_none() && queued.is_none() {
-            queued = seats::take(&all.join("queue"), policy.katas.queue).map_err(os)?;
-            if queued.is_none() {
-                return Err(busy("queue", format!("{} runs wait already", policy.katas.queue)));
-            }
-        }
-        if seat.is_none() {
-            // One of those who wait for the same looks often, the others only for its turn.
-            let turn = wait(deadline, signals, || match seats::turn(&dir).map_err(os)? {
-                None if !place.exists() => Err(kata::no_kata(&kata.id)),
-                turn => Ok(turn),
-            })?;
-            seat = if turn.is_some() { often(deadline, signals, ask)? } else { None };
-        }
-        taken.push(seat.ok_or_else(|| busy(what, format!("{count} {why}")))?);
-    }
-    Ok(taken)
-}
-
-fn busy(what: &'static str, why: String) -> Fault {
-    Fault::host("busy", why).at(what).hint("try again, or give it more time with --wait")
-}
-
-/// Asks again and again, ever less often, until there is an answer, or the deadline.
-///
-/// # Errors
-/// of asking; exit 3 `cancelled` where a signal comes first, which stays to be read.
-fn wait<T>(deadline: u64, signals: &Signals, ask: impl Fn() -> Result<Option<T>, Fault>) -> Result<Option<T>, Fault> {
-    // Of 64 who wait, each looking every 2 ms, two cores had nothing left for those who run (measured).
-    asked(deadline, signals, ask, LOOK_SELDOM_NS)
-}
-
-/// The same without ever losing patience: for one at a time.
-fn often<T>(deadline: u64, signals: &Signals, ask: impl Fn() -> Result<Option<T>, Fault>) -> Result<Option<T>, Fault> {
-    asked(deadline, signals, ask, LOOK_NS)
-}
-
-fn asked<T>(
-    deadline: u64,
-    signals: &Signals,
-    ask: impl Fn() -> Result<Option<T>, Fault>,
-    seldom: u64,
-) -> Result<Option<T>, Fault> {
-    let began = clock::now_ns();
-    loop {
-        let now = clock::now_ns();
-        match ask()? {
-            None if now < deadline => {
-                let pause = ((now - began) / 8).clamp(LOOK_NS, seldom);
-                let told = watch::any(&[((), signals.as_fd(), For::Read)], Some(deadline.min(now + pause)));
-                if told.is_ok_and(|told| !told.is_empty()) {
-                    return Err(Fault::host("cancelled", "stopped by a signal while it waited; nothing was started"));
-                }
-            }
-            answer => return Ok(answer),
-        }
-    }
-}
-
-/// From here on a signal ends a wait, or cancels the run.
-fn signals() -> Result<Signals, Fault> {
-    signal::catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).at("catch", "signals").map_err(|e| faults::ours(&e))
 }
 
 /// Makes the home what it is to be after this run. Where that cannot be, it is as it was.
