@@ -57,7 +57,7 @@ pub fn kata(policy: &Policy, root: Option<&Path>, id: &KataId) -> Result<Retired
 /// Retires one avatar, and returns when nothing of it is left but what it wrote into the kata's shared directory.
 ///
 /// # Errors
-/// as of [`kata`].
+/// as of [`kata()`].
 pub fn avatar(policy: &Policy, root: Option<&Path>, id: &KataId, name: AvatarName) -> Result<Retired, Fault> {
     let ground = Ground::new(policy, root)?;
     let (_, _inside) = kata::enter(&ground.depot, id)?;
