@@ -15,7 +15,7 @@ import batch
 import images
 import katas
 import plot
-from contest import call, interleaved, ratios, table
+from contest import call, interleaved, measured, ratios, table
 
 def binary():
     """The release build, wherever cargo has put it."""
@@ -168,11 +168,8 @@ def output(runcell, _work, _runs):
     rows, figures = [], {}
     for cap in ["1MiB", "8MiB"]:
         job = ["--output", cap, "--wall", "120s", "--", "sh", "-c", "head -c 1073741824 /dev/zero"]
-        pid = os.posix_spawn(runcell, [runcell, "run", "--json", *job], os.environ, file_actions=[(os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)])
-        began = time.monotonic()
-        _, _, usage = os.wait4(pid, 0)
-        rss = usage.ru_maxrss / 1024
-        rows.append((cap, f"{rss:.1f}", f"{time.monotonic() - began:.2f}"))
+        took, rss = measured([runcell, "run", "--json", *job])
+        rows.append((cap, f"{rss:.1f}", f"{took / 1e3:.2f}"))
         figures[cap] = {"rss_mib": rss}
     table("peak memory of runcell while a job prints 1 GiB", ("cap", "RSS MiB", "s"), rows)
     return figures

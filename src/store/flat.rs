@@ -4,14 +4,14 @@
 //! No symlink of a stranger's is ever gone through: a directory is entered in a layer only where that layer was seen to have a
 //! directory there, part by part from its root.
 
-use super::merged::opaque;
+use super::merged::{opaque, whiteout};
 use crate::os::error::{At, OsResult};
 use crate::os::sys;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, OsString};
 use std::fs::{File, FileTimes, Metadata, Permissions};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// What lies under one name.
@@ -70,7 +70,7 @@ fn names(directories: &[PathBuf]) -> OsResult<BTreeMap<OsString, Found>> {
 }
 
 fn first(path: PathBuf, meta: &Metadata) -> Found {
-    if meta.file_type().is_char_device() && meta.rdev() == 0 {
+    if whiteout(meta) {
         Found::Hidden
     } else if meta.is_dir() {
         let ended = opaque(&path);
@@ -101,12 +101,8 @@ fn dress(model: &Path, meta: &Metadata, target: &Path) -> OsResult<()> {
 mod tests {
     use super::*;
     use crate::store::merged::Merged;
+    use crate::store::merged::tests::whiteout_at;
     use std::os::unix::fs::symlink;
-
-    fn whiteout(path: &Path) {
-        use nix::sys::stat::{Mode, SFlag, makedev, mknod};
-        mknod(path, SFlag::S_IFCHR, Mode::empty(), makedev(0, 0)).expect("a whiteout needs no capability");
-    }
 
     #[test]
     fn it_shows_what_the_layers_show_together() {
@@ -123,9 +119,9 @@ mod tests {
         for (layer, path) in [(2, "c/x"), (1, "c"), (0, "c/new"), (2, "link/x"), (1, "keep/me"), (2, "f")] {
             put(layer, path);
         }
-        whiteout(&trees[1].join("gone"));
+        whiteout_at(&trees[1].join("gone"));
         std::fs::create_dir(trees[1].join("b")).expect("mkdir");
-        whiteout(&trees[1].join("b/hidden"));
+        whiteout_at(&trees[1].join("b/hidden"));
         symlink("/etc", trees[0].join("link")).expect("symlink");
         std::fs::set_permissions(trees[0].join("a"), Permissions::from_mode(0o711)).expect("chmod");
         let flat = dir.path().join("flat");

@@ -12,6 +12,11 @@ use std::path::{Path, PathBuf};
 /// The marker of a directory that hides those beneath it (Documentation/filesystems/overlayfs.rst).
 pub(super) const OPAQUE: &std::ffi::CStr = c"trusted.overlay.opaque";
 
+/// Whether it is a whiteout: it hides what lies below under its name, and is itself not shown.
+pub(super) fn whiteout(meta: &Metadata) -> bool {
+    meta.file_type().is_char_device() && meta.rdev() == 0
+}
+
 pub(super) fn opaque(dir: &Path) -> bool {
     sys::xattr(dir, OPAQUE).as_deref() == Some(b"y")
 }
@@ -48,7 +53,7 @@ impl Merged {
             answer = None;
             for tree in candidates {
                 let Ok(meta) = std::fs::symlink_metadata(tree.join(&below)) else { continue };
-                if meta.file_type().is_char_device() && meta.rdev() == 0 {
+                if whiteout(&meta) {
                     break; // a whiteout
                 }
                 let directory = meta.is_dir();
@@ -100,11 +105,11 @@ impl Merged {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    fn whiteout(path: &Path) {
+    pub(in crate::store) fn whiteout_at(path: &Path) {
         use nix::sys::stat::{Mode, SFlag, makedev, mknod};
         mknod(path, SFlag::S_IFCHR, Mode::empty(), makedev(0, 0)).expect("a whiteout needs no capability");
     }
@@ -139,8 +144,8 @@ mod tests {
             put(&bottom, path, text);
         }
         put(&top, "etc/passwd", "above");
-        whiteout(&top.join("etc/gone"));
-        whiteout(&top.join("a"));
+        whiteout_at(&top.join("etc/gone"));
+        whiteout_at(&top.join("a"));
         put(&top, "f", "a file over a directory");
         put(&top, "d/y", "a directory over a file");
         symlink("/etc", top.join("s")).expect("symlink");

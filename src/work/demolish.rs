@@ -99,6 +99,19 @@ pub(super) fn claim_dead(dir: RunDir) -> OsResult<Option<Found>> {
     Ok(Some(Found::Live(dir)))
 }
 
+/// Demolishes all runs that nobody owns any more; what resists is left to gc, which tells of it.
+///
+/// # Errors
+/// of listing the runs.
+pub(super) fn dead(home: &Home, trees: &Trees) -> OsResult<()> {
+    for dir in runs::names(home)? {
+        if let Ok(Some(Found::Stale(owned))) = claim_dead(dir) {
+            let _ = stale(home, trees, owned);
+        }
+    }
+    Ok(())
+}
+
 fn abandoned(dir: &RunDir) -> bool {
     let supervisor = runs::read(dir).map(|record| record.supervisor);
     supervisor.is_some_and(|s| !process::alive(Path::new("/proc"), s.pid, s.start_ticks))

@@ -78,8 +78,17 @@ pub(super) fn ids(
 ) -> Result<Slot, Fault> {
     match own {
         Some(first) => lease(home, trees, first, dir, record),
-        None => ids::lease(home, policy.ids, dir, record).map_err(|e| faults::ours(&e))?.ok_or_else(no_ids),
+        None => anybodys(policy, trees, home, dir, record).map_err(|e| faults::ours(&e))?.ok_or_else(no_ids),
     }
+}
+
+/// Leases a range that is nobody's. Where there is none, the dead may have them: more of those than each start clears in passing.
+fn anybodys(policy: &Policy, trees: &Trees, home: &Home, dir: &RunDir, record: &mut Record) -> OsResult<Option<Slot>> {
+    if let Some(slot) = ids::lease(home, policy.ids, dir, record)? {
+        return Ok(Some(slot));
+    }
+    demolish::dead(home, trees)?;
+    ids::lease(home, policy.ids, dir, record)
 }
 
 fn no_ids() -> Fault {
@@ -130,5 +139,45 @@ pub(super) fn vacate(home: &Home, trees: &Trees, run: &str) -> OsResult<()> {
     match demolish::claim_dead(home.run(&id))? {
         Some(Found::Stale(owned)) => demolish::stale(home, trees, owned),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::policy::IdRange;
+    use crate::model::record::RunState;
+    use crate::work::run;
+
+    fn record(dir: &RunDir) -> Record {
+        Record {
+            run: dir.id.clone(),
+            id: None,
+            state: RunState::Preparing,
+            supervisor: run::ourselves(),
+            argv0: String::new(),
+            cgroup: format!("/none/{}", dir.id),
+            first_id: None,
+            floor: None,
+        }
+    }
+
+    #[test]
+    fn ids_that_only_the_dead_have_are_free_and_those_of_the_living_are_not() {
+        let root = tempfile::tempdir().expect("tempdir");
+        let home = Home::open(root.path().to_owned()).expect("home");
+        let policy = Policy { ids: IdRange { first: 1 << 30, count: 65_536 }, ..Policy::default() };
+        let trees = Trees { layout: Layout::V2, trees: Vec::new() };
+        let one = runs::create(&home).expect("created");
+        let mut told = record(&one.dir);
+        let slot = ids(&policy, &trees, None, &home, &one.dir, &mut told).expect("free");
+        let two = runs::create(&home).expect("created");
+        let take = || ids(&policy, &trees, None, &home, &two.dir, &mut record(&two.dir));
+        assert_eq!(take().expect_err("in use").code, "ids:exhausted");
+        // Its supervisor is gone, with every lease that it had.
+        let path = one.dir.path().to_owned();
+        drop((slot, one));
+        assert_eq!(take().expect("cleared").first, 1 << 30);
+        assert!(!path.exists());
     }
 }
