@@ -313,26 +313,17 @@ fn a_killed_batch_is_gone_on_with() {
             started.signal(Signal::SIGKILL);
             host.note_runs();
             let (code, out, err) = started.ended();
-            let these = answers(&out);
-            let all = these.iter().all(|a| a.get("verdict").is_some());
-            told.extend(these);
+            told.extend(answers(&out));
             if !killed {
                 assert_eq!((code, err.as_str()), (0, ""));
-                if all {
-                    break;
-                }
+                break;
             }
-            // What the killed ones left has the host ids that the next one needs.
-            host.words(&["gc"]);
         }
         host.runs.borrow_mut().extend(told.iter().filter_map(|a| a["run"].as_str().map(str::to_owned)));
-        // A host that could not start a job at that moment has said so, and the next batch has tried again.
-        let (told, refused): (Vec<Value>, Vec<Value>) = told.into_iter().partition(|a| a.get("verdict").is_some());
-        assert!(in_rig() || refused.is_empty(), "{refused:?}");
         // Told twice is only what may not have been heard, and then it is the same.
         let outcomes: BTreeSet<String> = told.iter().map(Value::to_string).collect();
         let ids: BTreeSet<&str> = told.iter().filter_map(|a| a["id"].as_str()).collect();
-        assert_eq!((outcomes.len(), ids.len()), (count, count), "each job has one outcome: {told:?}; {refused:?}");
+        assert_eq!((outcomes.len(), ids.len()), (count, count), "each job has one outcome: {told:?}");
         assert!(told.iter().all(|a| a["verdict"] == "ok" && a["stdout"]["bytes"] == 9000), "{told:?}");
 
         let (code, out, _) = host.words(&words);
