@@ -58,7 +58,7 @@ impl<'h> Dojo<'h> {
     }
 
     pub(crate) fn begin(&self, name: &str, job: &Value, more: &[&str]) -> Started<'h> {
-        let file = self.host.file(&format!("{name}.json"), job.to_string());
+        let file = self.host.file(&format!("{name}.json"), super::harness::patient(job).to_string());
         self.host.start(self.host.runcell(&[&["kata", "run", KATA, name, "--job", &file], more].concat()))
     }
 

@@ -20,6 +20,21 @@ fn on_the_host(test: impl FnOnce(&Host)) {
     }
 }
 
+/// The program of this run, once it sleeps: what has to happen meanwhile has all the time it needs.
+#[track_caller]
+fn sleeper(run: &str) -> i32 {
+    let found = || {
+        let all = leftovers::processes();
+        all.into_iter().find(|(_, group, line)| group.contains(run) && line.starts_with("sleep")).map(|(pid, ..)| pid)
+    };
+    until("the program sleeps", || found().is_some());
+    found().expect("it sleeps on")
+}
+
+fn wake(sleeper: i32) {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(sleeper), Signal::SIGTERM).expect("it sleeps until then");
+}
+
 #[test]
 fn what_is_asked_wrongly_is_told_by_a_stable_word() {
     on_the_host(|host| {
@@ -246,13 +261,10 @@ fn a_second_run_waits_or_is_refused_and_so_is_one_too_many() {
     live(|host| {
         host.policy("[katas]\ncells = 2\ncells_in_all = 2\nqueue = 2");
         let dojo = Dojo::new(host, &["--cells", "1"]);
-        dojo.script("lion", "echo x >> n; sleep 1");
+        dojo.script("lion", "echo x >> n; [ -e woken ] || { touch woken; sleep 600; }; exit 0");
         dojo.script("bear", "exit 0");
-        let first = dojo.begin("lion", &json!({}), &[]);
-        let run = first.run_id();
-        until("the program runs", || {
-            leftovers::processes().iter().any(|(_, group, line)| group.contains(&run) && line.contains("sleep"))
-        });
+        let first = dojo.begin("lion", &json!({"limits": {"wall": "600s"}}), &[]);
+        let sleeper = sleeper(&first.run_id());
         assert_eq!(refused(host, &["kata", "run", KATA, "lion", "--no-wait"]), (3, "busy".to_owned()));
         assert_eq!(
             refused(host, &["kata", "run", KATA, "bear", "--wait", "10ms"]),
@@ -261,6 +273,7 @@ fn a_second_run_waits_or_is_refused_and_so_is_one_too_many() {
         );
         let second = dojo.begin("lion", &json!({}), &[]);
         let third = dojo.begin("bear", &json!({}), &[]);
+        wake(sleeper);
         for started in [first, second, third] {
             started.outcome().is("ok");
         }
@@ -316,14 +329,14 @@ fn a_katas_memory_is_bounded_and_nobody_takes_anothers() {
         let dojo = Dojo::new(host, &["--memory", "512MiB", "--cells", "2"]);
         let hog = "x = bytearray(0)\nwhile True: x += bytes(1 << 20)";
         dojo.avatar("lion", &json!({"hog.py": hog}));
-        dojo.script("bear", "sleep 2; head -c 50000000 /dev/zero | tail -c 1 | wc -c");
-        let bear = dojo.begin("bear", &json!({}), &[]);
+        dojo.script("bear", "sleep 600; head -c 50000000 /dev/zero | tail -c 1 | wc -c");
+        let bear = dojo.begin("bear", &json!({"limits": {"wall": "600s"}}), &[]);
         let run = bear.run_id();
-        until("its cell is there", || {
-            leftovers::groups().iter().any(|g| g.ends_with(&run) && g.parent().is_some_and(|kata| mine(host, kata)))
-        });
+        let sleeper = sleeper(&run);
+        assert!(leftovers::groups().iter().any(|g| g.ends_with(&run) && g.parent().is_some_and(|kata| mine(host, kata))));
         let lion = dojo.press("lion", &json!({"argv": ["python3", "hog.py"]}));
         assert_eq!(lion.is("memory").outcome.limits.memory.0, (256 - 64) << 20);
+        wake(sleeper);
         bear.outcome().is("ok").said("1\n");
         assert!(leftovers::groups().iter().any(|g| mine(host, g)));
         dojo.retire();
@@ -421,10 +434,7 @@ fn what_nobody_uses_is_reaped_oldest_first_and_nothing_in_progress() {
         };
         assert_eq!(reap(&["--unused-for", "1h"]).0, Vec::<String>::new());
         let running = dojo.begin("lion", &json!({"limits": {"wall": "100s"}}), &[]);
-        let run = running.run_id();
-        until("the program runs", || {
-            leftovers::processes().iter().any(|(_, group, line)| group.contains(&run) && line.contains("sleep"))
-        });
+        sleeper(&running.run_id());
         let (would, busy) = reap(&["--unused-for", "0s", "--dry-run"]);
         assert_eq!((would, busy), (vec![ids[0].to_owned(), ids[1].to_owned()], json!([KATA])));
         assert_eq!(reap(&["--unused-for", "0s"]).0, ids[..2]);
