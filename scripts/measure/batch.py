@@ -65,6 +65,27 @@ def throughput(runcell, work, runs, bare, jobs=100):
     return figures
 
 
+OWN = '{"argv": ["true"], "avatar": {"kata": "4kq9Zx2aBc", "name": "lion"}}\n'
+
+
+def again(runcell, work, runs, jobs=1000):
+    """The same by one avatar's jobs in cells that serve again, and by nothing but fork and exec."""
+    root = os.path.join(work, "again")
+    contenders = {
+        f"--reuse same-avatar --jobs {n}": lambda n=n: answered(runcell, root, OWN * jobs, "--jobs", str(n), "--reuse", "same-avatar")
+        for n in (2, 3, 4)
+    }
+    contenders["fork + exec, 2 at a time"] = lambda: side_by_side(lambda: subprocess.run(["true"], check=True), jobs, 2)
+    times = {name: [] for name in contenders}
+    for _ in range(max(3, runs // 6)):
+        for name, act in contenders.items():
+            times[name].append(act())
+    figures = ratios(f"{jobs} jobs of one avatar, whole", times, "fork + exec, 2 at a time")
+    rows = [(name, f"{jobs * 1e3 / statistics.median(t):.0f}") for name, t in times.items()]
+    table("jobs a second", ("contender", "median"), rows)
+    return figures
+
+
 def figures_of(pid):
     """What a process occupies: KiB of its own memory, and descriptors."""
     with open(f"/proc/{pid}/status", encoding="utf-8") as f:

@@ -205,7 +205,7 @@ def sequential(runcell, work, _runs, total=500):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=30)
-    parser.add_argument("--only", default="cold,warm,batch,output,sequential,start,build,import,press")
+    parser.add_argument("--only", default="cold,warm,batch,reuse,output,sequential,start,build,import,press")
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
     runcell = binary()
@@ -213,7 +213,7 @@ def main():
     os.chmod(work, 0o755)
     try:
         known = {"cold": cold, "warm": warm, "output": output, "sequential": sequential}
-        known |= {"batch": many, "soak": batch.soak, "press": katas.press}
+        known |= {"batch": many, "reuse": batch.again, "soak": batch.soak, "press": katas.press}
         known |= {"start": images.start, "build": images.build, "import": images.bring_in}
         figures = {name: known[name](runcell, work, args.runs) for name in args.only.split(",")}
     finally:

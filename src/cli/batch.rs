@@ -3,9 +3,9 @@
 use super::report;
 use super::words::{BatchArgs, Common};
 use crate::model::fault::Fault;
-use crate::work::batch::{self, End, Request, Tally};
+use crate::work::batch::{self, Request};
 use crate::work::settings;
-use crate::work::worker::Setting;
+use crate::work::tally::{End, Tally};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
@@ -38,19 +38,14 @@ pub(super) fn batch(common: &Common, args: BatchArgs) -> Result<ExitCode, Fault>
     let mut tell = |tally: &Tally| pace.iter_mut().for_each(|pace| pace.tell(tally));
     let watched = !args.quiet && report::Pace::new().is_some();
     let ended = batch::batch(Request {
-        setting: Setting {
-            policy: &policy,
-            root: common.root.as_deref(),
-            runtime: common.runtime.as_deref(),
-            best_effort: args.best_effort,
-            pinned: None,
-        },
+        setting: common.setting(&policy, args.best_effort),
         input: file.as_ref().map_or_else(|| stdin.as_fd(), AsFd::as_fd),
         out: stdout.as_fd(),
         jobs,
         ahead,
         journal: args.journal.as_deref(),
         pin: args.pin.wanted()?,
+        reuse: args.reuse.is_some(),
         progress: if watched { Some(&mut tell) } else { None },
     });
     if let Some(pace) = pace {

@@ -8,7 +8,7 @@ use crate::model::policy::Policy;
 use crate::model::quantity::{Bytes, Span};
 use crate::model::reference::ImageName;
 use crate::work::prune::Wishes;
-use crate::work::run::Live;
+use crate::work::scene::Live;
 use crate::work::stage::Workshop;
 use crate::work::{build, export, gc, image, import, pull, settings, source, verify};
 use serde_json::json;

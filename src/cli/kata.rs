@@ -134,10 +134,7 @@ fn press(common: &Common, policy: &Policy, args: &KataRun, refill: &mut Option<R
         avatar,
         job: given.job,
         digest: given.digest,
-        policy,
-        root: common.root.as_deref(),
-        runtime: common.runtime.as_deref(),
-        best_effort: args.best_effort,
+        setting: common.setting(policy, args.best_effort),
         cold: args.cold,
         patience,
     })

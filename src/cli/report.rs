@@ -4,9 +4,9 @@
 use crate::model::fault::{Fault, Whose};
 use crate::model::finding::{Diagnosis, State};
 use crate::model::outcome::{Outcome, Verdict};
-use crate::work::batch::Tally;
 use crate::work::build::{Built, Failed, News};
 use crate::work::list::Listed;
+use crate::work::tally::Tally;
 use serde::Serialize;
 use std::io::{BufWriter, Stderr, Stdout, Write};
 use std::process::ExitCode;

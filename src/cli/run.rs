@@ -6,7 +6,8 @@ use crate::model::fault::Fault;
 use crate::model::job::Job;
 use crate::work::pin;
 use crate::work::refill::{self, Refill};
-use crate::work::run::{self, Answered, Live, Request};
+use crate::work::run::{self, Answered, Request};
+use crate::work::scene::Live;
 use crate::work::settings;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
@@ -54,18 +55,10 @@ fn answer(common: &Common, args: &RunArgs, json: bool, refill: &mut Option<Refil
         None => None,
     };
     run::run(Request {
-        job: given.job,
-        digest: given.digest,
-        policy: &policy,
-        root: common.root.as_deref(),
-        runtime: common.runtime.as_deref(),
-        best_effort: args.best_effort,
         stdin: inherit.then(|| stdin.as_fd()),
-        upper: None,
-        stack: None,
-        cold: args.cold,
-        own: None,
-        pinned: pinned.as_ref(),
         live: (!json).then(|| Live { stdout: stdout.as_fd(), stderr: stderr.as_fd() }),
+        cold: args.cold,
+        pinned: pinned.as_ref(),
+        ..Request::new(common.setting(&policy, args.best_effort), given.job, given.digest)
     })
 }

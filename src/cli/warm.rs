@@ -34,16 +34,8 @@ pub(super) fn warm(common: &Common, args: WarmArgs) -> Result<ExitCode, Fault> {
     }
     let given = jobs::read(args.job.as_deref(), &args.flags)?;
     let avatar = given.job.avatar.clone();
-    let request = Request {
-        job: given.job,
-        policy: &policy,
-        root,
-        runtime: common.runtime.as_deref(),
-        best_effort: args.best_effort,
-        count: args.count,
-        ttl,
-        own: None,
-    };
+    let request =
+        Request { job: given.job, setting: common.setting(&policy, args.best_effort), count: args.count, ttl, own: None };
     let warmed = match avatar {
         Some(avatar) => practise::warm(&avatar, request)?,
         None => warm::warm(request)?,

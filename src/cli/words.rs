@@ -2,6 +2,8 @@
 
 use crate::model::cores::Pin;
 use crate::model::fault::Fault;
+use crate::model::policy::Policy;
+use crate::work::decide::Setting;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -30,6 +32,10 @@ pub(super) struct Common {
 }
 
 impl Common {
+    pub(super) fn setting<'a>(&'a self, policy: &'a Policy, best_effort: bool) -> Setting<'a> {
+        Setting { policy, root: self.root.as_deref(), runtime: self.runtime.as_deref(), best_effort }
+    }
+
     /// The same words again, for another runcell.
     pub(super) fn words(&self) -> Vec<String> {
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or(path.clone()).to_string_lossy().into_owned();
@@ -384,12 +390,21 @@ pub(super) struct BatchArgs {
     pub journal: Option<PathBuf>,
     #[command(flatten)]
     pub pin: PinArgs,
+    /// Let one cell serve an avatar's jobs one after the other, emptied between them: faster, and for those who trust it with that
+    #[arg(long, value_name = "WHOSE", conflicts_with = "pin")]
+    pub reuse: Option<Reuse>,
     /// No progress on a terminal
     #[arg(short, long)]
     pub quiet: bool,
     /// Run jobs also where a limit cannot be enforced
     #[arg(long)]
     pub best_effort: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Reuse {
+    /// Jobs that name the same avatar, and are alike in all that a cell is made of
+    SameAvatar,
 }
 
 #[derive(Debug, Args)]

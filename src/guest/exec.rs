@@ -1,7 +1,8 @@
 //! The program's own process, from fork to execve: everything that must hold for it is set here, last the filter.
 
+use super::ready::Ready;
 use crate::model::wire::{Dispatch, StartFailure, Step};
-use crate::os::{confine, limit, signal, sys, topology};
+use crate::os::{limit, signal, sys, topology};
 use nix::unistd::Pid;
 use std::ffi::CString;
 use std::fs::File;
@@ -23,12 +24,12 @@ pub struct Started {
 ///
 /// # Errors
 /// of pipe and fork.
-pub fn start(dispatch: &Dispatch, stdio: [OwnedFd; 3]) -> io::Result<Started> {
+pub fn start(dispatch: &Dispatch, stdio: [OwnedFd; 3], ready: &Ready) -> io::Result<Started> {
     let (word, tell) = io::pipe()?;
     match sys::fork()? {
         sys::Fork::Child => {
             drop(word);
-            let failure = become_program(dispatch, &stdio);
+            let failure = become_program(dispatch, &stdio, ready);
             // At most 4 KiB, which a pipe takes in one piece.
             let bytes = postcard::to_stdvec(&failure).unwrap_or_default();
             let _ = (&tell).write_all(&bytes);
@@ -57,8 +58,8 @@ fn failed(step: Step, path: &str, e: &io::Error) -> StartFailure {
 }
 
 /// Returns only if it failed.
-fn become_program(d: &Dispatch, stdio: &[OwnedFd; 3]) -> StartFailure {
-    match prepare(d, stdio) {
+fn become_program(d: &Dispatch, stdio: &[OwnedFd; 3], ready: &Ready) -> StartFailure {
+    match prepare(d, stdio, ready) {
         Err(failure) => failure,
         Ok((argv, env)) => execute(d, &argv, &env),
     }
@@ -66,7 +67,7 @@ fn become_program(d: &Dispatch, stdio: &[OwnedFd; 3]) -> StartFailure {
 
 type Strings = Vec<CString>;
 
-fn prepare(d: &Dispatch, stdio: &[OwnedFd; 3]) -> Result<(Strings, Strings), StartFailure> {
+fn prepare(d: &Dispatch, stdio: &[OwnedFd; 3], ready: &Ready) -> Result<(Strings, Strings), StartFailure> {
     let strings = |all: &[String]| all.iter().map(|s| CString::new(s.as_str())).collect::<Result<Strings, _>>();
     let invalid = |_| failed(Step::Exec, "argv", &io::Error::from_raw_os_error(libc::EINVAL));
     let (argv, env) = (strings(&d.argv).map_err(invalid)?, strings(&d.env).map_err(invalid)?);
@@ -75,13 +76,13 @@ fn prepare(d: &Dispatch, stdio: &[OwnedFd; 3]) -> Result<(Strings, Strings), Sta
     // /proc/self of an undumpable process belongs to host root (measured: EACCES). No program runs yet that could look at us.
     nix::sys::prctl::set_dumpable(true).map_err(|e| fork(e.into()))?;
     std::fs::write("/proc/self/oom_score_adj", d.oom_score_adj.to_string()).map_err(fork)?;
-    sys::default_signals();
+    sys::default_sigpipe();
     signal::unblock_all().map_err(fork)?;
     for (number, fd) in (0..).zip(stdio) {
         sys::place(fd.as_fd(), number).map_err(fork)?;
     }
     std::env::set_current_dir(&d.cwd).map_err(|e| failed(Step::Cwd, &d.cwd, &e))?;
-    confine::program(&d.writable).map_err(|e| failed(Step::Confine, "landlock", &e))?;
+    ready.rules(d).map_err(|e| failed(Step::Confine, "landlock", &e))?;
     if !d.cpus.is_empty() {
         topology::keep_to(&d.cpus).map_err(|e| failed(Step::Confine, "cpus", &e))?;
     }
@@ -90,7 +91,7 @@ fn prepare(d: &Dispatch, stdio: &[OwnedFd; 3]) -> Result<(Strings, Strings), Sta
     for (name, value) in &d.rlimits {
         limit::set(*name, *value).map_err(|e| failed(Step::Rlimit, &format!("{name:?}"), &e))?;
     }
-    confine::install(&d.filter).map_err(|e| failed(Step::Confine, "seccomp", &e))?;
+    ready.filter(d).map_err(|e| failed(Step::Confine, "seccomp", &e))?;
     Ok((argv, env))
 }
 
@@ -101,6 +102,10 @@ fn execute(d: &Dispatch, argv: &[CString], env: &[CString]) -> StartFailure {
     let mut answer = (libc::ENOENT, name.to_owned());
     for candidate in candidates(name, &d.env) {
         let Ok(path) = CString::new(candidate.as_str()) else { continue };
+        // Most places have no such program, and a look is cheaper than a try.
+        if std::fs::symlink_metadata(&candidate).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+            continue;
+        }
         let errno = match nix::unistd::execve(&path, argv, env) {
             Ok(never) => match never {},
             Err(e) => e as i32,

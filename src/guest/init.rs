@@ -2,13 +2,16 @@
 //!
 //! Theory of operation. The runtime starts this binary as PID 1 of a cell, with the job's own uid, no capability, and a
 //! listening socket at descriptor 3. It accepts one connection, which is its lifeline: when that ends, init ends, and the
-//! kernel kills the pid namespace. It receives one dispatch, starts the program in a session of its own, and polls the
+//! kernel kills the pid namespace. It receives a dispatch, starts the program in a session of its own, and polls the
 //! socket and its signals from then on; it never blocks in wait. When the program's main process has ended, everything else
 //! is killed, and only when init is the last process left does it report, so a report proves that the cell is quiet.
+//! One job is a cell's life, unless its dispatch names places to be emptied for another of the same avatar.
 //!
 //! The program shares our uid. It cannot trace us (not dumpable), signal us (PID 1 and, with Landlock ABI 6, scoped), nor
 //! change our limits (seccomp). That is why the payload's descriptors never include our socket.
 
+use super::ready::Ready;
+use super::renew::Places;
 use super::{deliver, exec, harvest, reap};
 use crate::model::wire::{Dispatch, Exit, Order, Report, StartFailure, Step};
 use crate::os::signal::Signals;
@@ -52,7 +55,11 @@ fn live() -> Result<(), Over> {
     // First of all: neither /proc/1/mem nor /proc/1/fd may be opened by the program (measured: without this both can be written).
     nix::sys::prctl::set_dumpable(false).map_err(io::Error::from)?;
     let listener = sys::inherited(3)?;
+    // One that is to wait is told how long, and has what it may prepare at descriptor 4.
+    let ahead = if std::env::args().nth(2).is_some() { Some(sys::inherited(4)?) } else { None };
     sys::cloexec_from(3)?;
+    sys::default_signals();
+    let mut ready = ahead.map(|words| Ready::for_ahead(words.into())).transpose()?.unwrap_or_default();
     let signals = signal::catch(&[Signal::SIGCHLD, Signal::SIGTERM])?;
     if watch::any(&[((), listener.as_fd(), For::Read)], Some(clock::now_ns().saturating_add(ttl())))?.is_empty() {
         return Err(Over);
@@ -60,18 +67,37 @@ fn live() -> Result<(), Over> {
     let peer = socket::accept(listener.as_fd())?;
     drop(listener);
     peer.send(&Report::Hello, &[])?;
-    let Some((dispatch, order, stdio)) = dispatch(&peer)? else { return Ok(()) };
+    let mut places = None;
+    while job(&peer, &signals, &mut ready, &mut places)? {
+        let (Some(places), Order::Renew) = (&places, next(&peer)?) else { return Ok(()) };
+        places.renew()?;
+        peer.send(&Report::Renewed, &[])?;
+    }
+    Ok(())
+}
+
+/// One job. `true`: there may be another.
+fn job(peer: &Peer, signals: &Signals, ready: &mut Ready, places: &mut Option<Places>) -> Result<bool, Over> {
+    let Some((dispatch, order, stdio)) = dispatch(peer)? else { return Ok(false) };
+    if places.is_none() && !dispatch.places.is_empty() {
+        *places = Some(Places::open(&dispatch.places)?);
+        ready.for_more(&dispatch)?;
+    }
     let delivered = match deliver::all(&dispatch.files, order) {
         Ok(delivered) => delivered,
-        Err(failure) => return Ok(peer.send(&Report::NotStarted(failure), &[])?),
+        Err(failure) => {
+            peer.send(&Report::NotStarted(failure), &[])?;
+            return Ok(false);
+        }
     };
-    let Some((exit, at_ns)) = program(&peer, &signals, &dispatch, stdio)? else { return Ok(()) };
+    let Some((exit, at_ns)) = program(peer, signals, &dispatch, stdio, ready)? else { return Ok(false) };
     peer.send(&Report::Ended { exit, at_ns }, &[])?;
     if let Some(collect) = &dispatch.collect {
-        while !matches!(next(&peer)?, Order::Harvest) {} // Stop and Kill have nothing left to end
-        harvest::send(&peer, collect, delivered)?;
+        while !matches!(next(peer)?, Order::Harvest) {} // Stop and Kill have nothing left to end
+        harvest::send(peer, collect, delivered)?;
     }
-    Ok(peer.send(&Report::Done, &[])?)
+    peer.send(&Report::Done, &[])?;
+    Ok(places.is_some())
 }
 
 /// In nanoseconds.
@@ -85,7 +111,7 @@ fn next(peer: &Peer) -> Result<Order, Over> {
     peer.receive::<Order>(false)?.map(|packet| packet.message).ok_or(Over)
 }
 
-/// Waits for the one job: its words, the memfd standing at the first file's content, and the program's three streams.
+/// Waits for a job: its words, the memfd standing at the first file's content, and the program's three streams.
 fn dispatch(peer: &Peer) -> Result<Option<(Dispatch, File, [OwnedFd; 3])>, Over> {
     let packet = peer.receive::<Order>(false)?.ok_or(Over)?;
     if packet.message != Order::Dispatch {
@@ -103,8 +129,14 @@ fn dispatch(peer: &Peer) -> Result<Option<(Dispatch, File, [OwnedFd; 3])>, Over>
 }
 
 /// Starts the program and stays until every process but us is gone. `None`: it never started, and that has been said.
-fn program(peer: &Peer, signals: &Signals, dispatch: &Dispatch, stdio: [OwnedFd; 3]) -> Result<Option<(Exit, u64)>, Over> {
-    let started = match exec::start(dispatch, stdio) {
+fn program(
+    peer: &Peer,
+    signals: &Signals,
+    dispatch: &Dispatch,
+    stdio: [OwnedFd; 3],
+    ready: &Ready,
+) -> Result<Option<(Exit, u64)>, Over> {
+    let started = match exec::start(dispatch, stdio, ready) {
         Ok(started) => started,
         Err(e) => {
             let errno = e.raw_os_error().unwrap_or(libc::EAGAIN);
@@ -170,7 +202,7 @@ impl Life {
             match next(peer)? {
                 Order::Stop => self.stop(),
                 Order::Kill => self.kill_at = Some(0),
-                Order::Dispatch | Order::Harvest => {}
+                Order::Dispatch | Order::Harvest | Order::Renew => {}
             }
         }
         while let Some(caught) = signals.next()? {

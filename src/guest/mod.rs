@@ -4,5 +4,7 @@ pub mod deliver;
 pub mod exec;
 pub mod harvest;
 pub mod init;
+pub mod ready;
 pub mod reap;
+pub mod renew;
 pub mod sieve;

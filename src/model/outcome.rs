@@ -223,6 +223,8 @@ pub enum Start {
     Cold,
     /// It had been waiting: `runcell warm`.
     Warm,
+    /// It had served the same avatar before: `runcell batch --reuse same-avatar`.
+    Reused,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

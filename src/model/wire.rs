@@ -23,6 +23,8 @@ pub enum Order {
     Kill,
     /// Every process has ended and the memory limit leaves room: send what was asked for.
     Harvest,
+    /// Another job is to come: end whatever is left and empty the places that the dispatch has named.
+    Renew,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,8 +52,10 @@ pub enum Report {
         path: serde_bytes::ByteBuf,
         why: Skip,
     },
-    /// That was all; init ends now.
+    /// That was all; init ends now, or waits for word whether there is to be another job.
     Done,
+    /// Nothing is left of the job; init waits for the next.
+    Renewed,
 }
 
 /// How a process ended. Exit and signal stay different words.
@@ -121,6 +125,16 @@ pub struct Dispatch {
     pub cpus: Vec<u32>,
     /// The NUMA node that its memory comes from, as long as that has any.
     pub node: Option<u32>,
+    /// Whatever the program can write, by directory: emptied should another job come. Nothing: this is the only one.
+    pub places: Vec<String>,
+}
+
+/// What of a dispatch is known when a waiting cell is made: init prepares for it, and what then comes otherwise costs more, no more.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ahead {
+    pub writable: Vec<String>,
+    #[serde(with = "serde_bytes")]
+    pub filter: Vec<u8>,
 }
 
 /// A file to be written below /sandbox before the program starts; its content follows in the memfd.

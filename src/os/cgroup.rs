@@ -238,6 +238,13 @@ impl Group {
         files::set(&dir.join(file), value)
     }
 
+    /// Processes in one of the cell's directories: of a cell that is up all are in each.
+    pub fn members(&self) -> BTreeSet<i32> {
+        let dir = self.dir("pids").or_else(|| self.dirs.first().map(|(_, dir)| dir.as_path()));
+        let text = dir.and_then(|dir| files::text(&dir.join("cgroup.procs")).ok()).unwrap_or_default();
+        text.lines().filter_map(|pid| pid.parse().ok()).collect()
+    }
+
     /// Processes in any of the cell's directories.
     pub fn processes(&self) -> BTreeSet<i32> {
         let read = |dir: &Path| files::text(&dir.join("cgroup.procs")).unwrap_or_default();

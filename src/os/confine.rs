@@ -2,8 +2,8 @@
 
 use super::sys;
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus,
-    Scope,
+    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
+    RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use std::io;
 use std::path::Path;
@@ -11,12 +11,27 @@ use std::path::Path;
 /// Beyond this ABI the crate knows no rights; older kernels get what they have.
 const NEWEST: ABI = ABI::V6;
 
+/// Rules for a program, ready to be put on by it.
+#[derive(Debug)]
+pub struct Rules(RulesetCreated);
+
+impl Rules {
+    /// Binds this thread and all that it becomes or makes.
+    ///
+    /// # Errors
+    /// of the system call. Without Landlock in the kernel it does nothing and says `Ok(false)`.
+    pub fn enforce(&self) -> io::Result<bool> {
+        let status = self.0.try_clone()?.restrict_self().map_err(io::Error::other)?;
+        Ok(status.ruleset != RulesetStatus::NotEnforced)
+    }
+}
+
 /// Read and execute everywhere, write below `writable` alone. Signals and abstract sockets stay within where the kernel can
-/// scope them (ABI 6), which keeps a program from init. Binds this thread and all that it becomes or makes.
+/// scope them (ABI 6), which keeps a program from init.
 ///
 /// # Errors
-/// of the ruleset's system calls. Without Landlock in the kernel it does nothing and says `Ok(false)`.
-pub fn program(writable: &[String]) -> io::Result<bool> {
+/// of the ruleset's system calls.
+pub fn program(writable: &[String]) -> io::Result<Rules> {
     let all = AccessFs::from_all(NEWEST);
     let devices = AccessFs::WriteFile | AccessFs::IoctlDev | AccessFs::from_read(NEWEST);
     let ruleset = Ruleset::default()
@@ -32,15 +47,10 @@ pub fn program(writable: &[String]) -> io::Result<bool> {
     for place in writable.iter().map(String::as_str).chain(["/dev/shm"]) {
         ruleset = rule(ruleset, place, all)?;
     }
-    let status = ruleset.restrict_self().map_err(io::Error::other)?;
-    Ok(status.ruleset != RulesetStatus::NotEnforced)
+    Ok(Rules(ruleset))
 }
 
-fn rule(
-    ruleset: landlock::RulesetCreated,
-    place: &str,
-    access: landlock::BitFlags<AccessFs>,
-) -> io::Result<landlock::RulesetCreated> {
+fn rule(ruleset: RulesetCreated, place: &str, access: landlock::BitFlags<AccessFs>) -> io::Result<RulesetCreated> {
     let fd = PathFd::new(place).map_err(io::Error::other)?;
     // A single file takes no directory rights; best effort drops those that do not apply.
     ruleset.add_rule(PathBeneath::new(fd, access)).map_err(io::Error::other)

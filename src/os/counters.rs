@@ -11,6 +11,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// The value of one key in a flat-keyed file (`key value` lines, cgroup-v2.rst).
@@ -41,22 +42,6 @@ fn io_service(text: &str, word: &str) -> u64 {
     text.lines().filter_map(of).sum()
 }
 
-/// CPU time alone, for the poll that enforces `limits.cpu`.
-pub fn cpu_ns(group: &Group) -> Option<u64> {
-    match group.layout {
-        Layout::V2 => keyed(&contents(group.dir("cpu"), "cpu.stat")?, "usage_usec").map(|us| us * 1000),
-        Layout::V1 => number(group.dir("cpuacct"), "cpuacct.usage"),
-    }
-}
-
-/// Out-of-memory kills so far.
-pub fn oom_kills(group: &Group) -> Option<u64> {
-    match group.layout {
-        Layout::V2 => keyed(&contents(group.dir("memory"), "memory.events")?, "oom_kill"),
-        Layout::V1 => keyed(&contents(group.dir("memory"), "memory.oom_control")?, "oom_kill"),
-    }
-}
-
 /// How often its memory was reclaimed because of `memory.high` so far; v1 has no such limit.
 pub fn high_events(group: &Group) -> Option<u64> {
     match group.layout {
@@ -76,63 +61,152 @@ pub fn memory(group: &Group) -> Option<u64> {
     number(group.dir("memory"), file)
 }
 
-/// Everything. `peak` is an open memory.peak that was reset at dispatch, where the kernel can do that (6.12).
-pub fn read(group: &Group, peak: Option<&mut File>) -> Counters {
-    match group.layout {
-        Layout::V2 => v2(group, peak),
-        Layout::V1 => v1(group),
+/// A cell's counters, opened once and read as often as wanted: each path costs as much as ten reads (measured).
+#[derive(Debug)]
+pub struct Meters {
+    layout: Layout,
+    files: Vec<(&'static str, File)>,
+    /// The memory's peak, open for writing: that sets it back to now, on v2 for this descriptor alone (Linux 6.12;
+    /// cgroup-v2.rst, memory.peak).
+    peak: Option<File>,
+}
+
+/// By layout: each file and its controller on v1.
+const V2: [(&str, &str); 7] = [
+    ("cpu", "cpu.stat"),
+    ("io", "io.stat"),
+    ("memory", "memory.current"),
+    ("memory", "memory.peak"),
+    ("memory", "memory.events"),
+    ("pids", "pids.peak"),
+    ("pids", "pids.current"),
+];
+const V1: [(&str, &str); 10] = [
+    ("blkio", "blkio.throttle.io_service_bytes"),
+    ("cpu", "cpu.stat"),
+    ("cpuacct", "cpuacct.usage"),
+    ("cpuacct", "cpuacct.usage_user"),
+    ("cpuacct", "cpuacct.usage_sys"),
+    ("memory", "memory.usage_in_bytes"),
+    ("memory", "memory.max_usage_in_bytes"),
+    ("memory", "memory.oom_control"),
+    ("pids", "pids.peak"),
+    ("pids", "pids.current"),
+];
+
+impl Meters {
+    /// Those that there are.
+    pub fn open(group: &Group) -> Self {
+        let (table, peak): (&[(&str, &'static str)], _) = match group.layout {
+            Layout::V2 => (&V2, "memory.peak"),
+            Layout::V1 => (&V1, "memory.max_usage_in_bytes"),
+        };
+        let path = |controller: &str, file: &str| Some(group.dir(controller)?.join(file));
+        let open = |(controller, file): &(&str, &'static str)| Some((*file, File::open(path(controller, file)?).ok()?));
+        let peak = path("memory", peak).and_then(|path| OpenOptions::new().read(true).write(true).open(path).ok());
+        Self { layout: group.layout, files: table.iter().filter_map(open).collect(), peak }
+    }
+
+    /// Sets the memory's peak back to now. `false`: this kernel cannot.
+    pub fn reset_peak(&mut self) -> bool {
+        if self.peak.as_mut().is_none_or(|file| file.write_all(b"0").is_err()) {
+            self.peak = None;
+        }
+        self.peak.is_some()
+    }
+
+    /// Whether peaks are since [`Self::reset_peak`].
+    pub fn peak_is_own(&self) -> bool {
+        self.peak.is_some()
+    }
+
+    fn text(&self, file: &str) -> Option<String> {
+        let (_, open) = self.files.iter().find(|(name, _)| *name == file)?;
+        whole(open).ok()
+    }
+
+    fn number(&self, file: &str) -> Option<u64> {
+        self.text(file)?.trim().parse().ok()
+    }
+
+    /// CPU time alone, for the poll that enforces `limits.cpu`.
+    pub fn cpu_ns(&self) -> Option<u64> {
+        match self.layout {
+            Layout::V2 => keyed(&self.text("cpu.stat")?, "usage_usec").map(|us| us * 1000),
+            Layout::V1 => self.number("cpuacct.usage"),
+        }
+    }
+
+    /// Out-of-memory kills so far.
+    pub fn oom_kills(&self) -> Option<u64> {
+        let file = if self.layout == Layout::V2 { "memory.events" } else { "memory.oom_control" };
+        keyed(&self.text(file)?, "oom_kill")
+    }
+
+    /// How many tasks there are; `None` without the controller.
+    pub fn tasks(&self) -> Option<u64> {
+        self.number("pids.current")
+    }
+
+    /// Everything.
+    pub fn read(&self) -> Counters {
+        match self.layout {
+            Layout::V2 => self.v2(),
+            Layout::V1 => self.v1(),
+        }
+    }
+
+    fn v2(&self) -> Counters {
+        let cpu = self.text("cpu.stat").unwrap_or_default();
+        let us = |key| keyed(&cpu, key).map(|us| us * 1000);
+        let io = self.text("io.stat").map(|text| io_stat(&text));
+        let since_reset = self.peak.as_ref().and_then(|file| whole(file).ok()?.trim().parse().ok());
+        Counters {
+            cpu_ns: us("usage_usec"),
+            user_ns: us("user_usec"),
+            system_ns: us("system_usec"),
+            throttled_ns: us("throttled_usec"),
+            memory_now: self.number("memory.current"),
+            memory_peak: since_reset.or_else(|| self.number("memory.peak")),
+            oom_kills: self.oom_kills(),
+            pids_peak: self.number("pids.peak"),
+            io_read: io.map(|io| io.0),
+            io_write: io.map(|io| io.1),
+        }
+    }
+
+    fn v1(&self) -> Counters {
+        let io = self.text("blkio.throttle.io_service_bytes");
+        let cpu = self.text("cpu.stat");
+        Counters {
+            cpu_ns: self.number("cpuacct.usage"),
+            user_ns: self.number("cpuacct.usage_user"),
+            system_ns: self.number("cpuacct.usage_sys"),
+            throttled_ns: cpu.and_then(|text| keyed(&text, "throttled_time")),
+            memory_now: self.number("memory.usage_in_bytes"),
+            memory_peak: self.number("memory.max_usage_in_bytes"),
+            oom_kills: self.oom_kills(),
+            pids_peak: self.number("pids.peak"),
+            io_read: io.as_ref().map(|text| io_service(text, "Read")),
+            io_write: io.as_ref().map(|text| io_service(text, "Write")),
+        }
     }
 }
 
-fn v2(group: &Group, peak: Option<&mut File>) -> Counters {
-    let dir = group.dir("memory");
-    let cpu = contents(dir, "cpu.stat").unwrap_or_default();
-    let us = |key| keyed(&cpu, key).map(|us| us * 1000);
-    let io = contents(dir, "io.stat").map(|text| io_stat(&text));
-    let since_reset = peak.and_then(|file| {
-        let mut text = String::new();
-        file.rewind().and_then(|()| file.read_to_string(&mut text)).ok()?;
-        text.trim().parse().ok()
-    });
-    Counters {
-        cpu_ns: us("usage_usec"),
-        user_ns: us("user_usec"),
-        system_ns: us("system_usec"),
-        throttled_ns: us("throttled_usec"),
-        memory_now: number(dir, "memory.current"),
-        memory_peak: since_reset.or_else(|| number(dir, "memory.peak")),
-        oom_kills: oom_kills(group),
-        pids_peak: number(dir, "pids.peak"),
-        io_read: io.map(|io| io.0),
-        io_write: io.map(|io| io.1),
+/// All of a kernel file from its beginning, made anew for each such read. What fits with room to spare is whole: no second read
+/// has to say that this was the end.
+fn whole(file: &File) -> std::io::Result<String> {
+    let mut text = vec![0; 4096];
+    let mut length = 0;
+    loop {
+        let n = file.read_at(&mut text[length..], length as u64)?;
+        length += n;
+        if n == 0 || length < text.len() / 2 {
+            text.truncate(length);
+            return String::from_utf8(text).map_err(std::io::Error::other);
+        }
+        text.resize(text.len().max(2 * length), 0);
     }
-}
-
-fn v1(group: &Group) -> Counters {
-    let (memory, acct) = (group.dir("memory"), group.dir("cpuacct"));
-    let io = contents(group.dir("blkio"), "blkio.throttle.io_service_bytes");
-    let cpu = contents(group.dir("cpu"), "cpu.stat");
-    Counters {
-        cpu_ns: number(acct, "cpuacct.usage"),
-        user_ns: number(acct, "cpuacct.usage_user"),
-        system_ns: number(acct, "cpuacct.usage_sys"),
-        throttled_ns: cpu.and_then(|text| keyed(&text, "throttled_time")),
-        memory_now: number(memory, "memory.usage_in_bytes"),
-        memory_peak: number(memory, "memory.max_usage_in_bytes"),
-        oom_kills: oom_kills(group),
-        pids_peak: number(group.dir("pids"), "pids.peak"),
-        io_read: io.as_ref().map(|text| io_service(text, "Read")),
-        io_write: io.as_ref().map(|text| io_service(text, "Write")),
-    }
-}
-
-/// Sets the memory peak back to now, where the kernel can. Keep the file open: on v2 the reset is its own (cgroup-v2.rst, memory.peak).
-pub fn reset_peak(group: &Group) -> Option<File> {
-    let dir = group.dir("memory")?;
-    let name = if group.layout == Layout::V2 { "memory.peak" } else { "memory.max_usage_in_bytes" };
-    let mut file = OpenOptions::new().read(true).write(true).open(dir.join(name)).ok()?;
-    file.write_all(b"0").ok()?;
-    Some(file)
 }
 
 /// Tells when the kernel has run out of memory in the cell.

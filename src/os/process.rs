@@ -3,6 +3,7 @@
 use super::error::{At, OsResult};
 use super::sys;
 use super::watch::{self, For};
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -126,8 +127,8 @@ pub struct Spawn<'a> {
     pub args: &'a [String],
     /// Where its stdout and stderr go.
     pub log: File,
-    /// What it finds at descriptor 3.
-    pub fd3: Option<OwnedFd>,
+    /// What it finds from descriptor 3 on.
+    pub fds: Vec<OwnedFd>,
     pub dir: &'a Path,
     /// Whose rights it has, as uid and gid and without further groups; ours where it is `None`.
     pub ids: Option<(u32, u32)>,
@@ -150,12 +151,18 @@ pub fn spawn(s: Spawn<'_>) -> OsResult<Process> {
     command.stdin(Stdio::null()).stdout(s.log).stderr(err).process_group(0);
     // What a runtime makes must be open to the cell's ids, whatever umask our caller has given us.
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
-    let _reserved = reserve(3)?;
+    let last = 2 + s.fds.len() as i32;
+    let _reserved = reserve(last)?;
     if let Some((uid, gid)) = s.ids.filter(|(uid, _)| *uid != 0) {
         command.uid(uid).gid(gid); // and no groups, which std sees to where we are root
     }
-    if let Some(fd) = s.fd3 {
-        sys::hand_down(&mut command, fd, 3);
+    for (number, fd) in (3..).zip(s.fds) {
+        // Out of the way of those that come before it.
+        let above = fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(last + 1))
+            .map_err(Into::into)
+            .and_then(sys::owned)
+            .at("duplicate", s.program)?;
+        sys::hand_down(&mut command, above, number);
     }
     let child = command.spawn().at("start", s.program)?;
     // Dropping std's Child neither kills nor waits; the pidfd is what we hold from here on.
@@ -192,8 +199,14 @@ pub fn output_as(ids: Option<(u32, u32)>, program: &Path, args: &[String], timeo
     use std::io::{Read, Seek};
     let name = nix::sys::memfd::memfd_create(c"output", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).at("make", "a memfd")?;
     let mut log = File::from(name);
-    let child =
-        spawn(Spawn { program, args, log: log.try_clone().at("duplicate", program)?, fd3: None, dir: Path::new("/"), ids })?;
+    let child = spawn(Spawn {
+        program,
+        args,
+        log: log.try_clone().at("duplicate", program)?,
+        fds: Vec::new(),
+        dir: Path::new("/"),
+        ids,
+    })?;
     let deadline = super::clock::now_ns() + timeout_ns;
     let ended = watch::any(&[((), child.as_fd(), For::Read)], Some(deadline)).at("wait for", program)?;
     if ended.is_empty() {
@@ -260,8 +273,9 @@ mod tests {
         let word = format!("word-{}", std::process::id());
         let args = ["-c".to_owned(), "sleep 60; :".to_owned(), word.clone()];
         let log = File::options().write(true).open("/dev/null").expect("open");
-        let child = spawn(Spawn { program: Path::new("/bin/sh"), args: &args, log, fd3: None, dir: Path::new("/"), ids: None })
-            .expect("spawn");
+        let child =
+            spawn(Spawn { program: Path::new("/bin/sh"), args: &args, log, fds: Vec::new(), dir: Path::new("/"), ids: None })
+                .expect("spawn");
         let named = |words: &[&str]| naming(Path::new("/proc"), words).iter().any(|p| p.pid == child.pid);
         let found = (named(&["-c", &word]), named(&[&word, "another"]), named(&[&word[1..]]));
         child.kill_group();

@@ -5,7 +5,7 @@ use super::error::{At, OsResult};
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, RenameFlags, renameat2};
-use nix::sys::stat::{Mode, SFlag, fstatat};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmod, fchmodat, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -67,8 +67,7 @@ pub fn measure(dir: &Path, most: Size) -> OsResult<Size> {
     Ok(size)
 }
 
-/// Removes a tree. Directories that are not empty are moved up to its top first, so that neither depth nor the length of a path
-/// matters; nobody else may be writing in it.
+/// Removes a tree; nobody else may be writing in it.
 ///
 /// # Errors
 /// of the first thing that cannot be removed.
@@ -76,16 +75,26 @@ pub fn raze(dir: &Path) -> OsResult<()> {
     if !dir.exists() {
         return Ok(());
     }
+    empty(dir)?;
+    std::fs::remove_dir(dir).at("remove", dir)
+}
+
+/// Removes all that is in a directory. Directories that are not empty are moved up to its top first, so that neither depth nor the
+/// length of a path matters; those that are closed to us, their owner, are opened. Nobody else may be writing in it.
+///
+/// # Errors
+/// of the first thing that cannot be removed: what is mounted there, for one.
+pub fn empty(dir: &Path) -> OsResult<()> {
     let top = open(dir)?;
     let mut count = 0u64;
     loop {
         let here = names(&top).at("list", dir)?;
         if here.is_empty() {
-            return std::fs::remove_dir(dir).at("remove", dir);
+            return Ok(());
         }
         for name in here {
             if !remove(&top, &name).at("remove what is in", dir)? {
-                let inner = beneath::directory(&top, name.as_bytes()).at("open a directory in", dir)?;
+                let inner = inside(&top, &name).at("open a directory in", dir)?;
                 for below in names(&inner).at("list a directory in", dir)? {
                     if !remove(&inner, &below).at("remove what is in", dir)? {
                         lift(&inner, &below, &top, &mut count).at("move up within", dir)?;
@@ -94,6 +103,23 @@ pub fn raze(dir: &Path) -> OsResult<()> {
             }
         }
     }
+}
+
+/// Opens a directory to remove what is in it.
+fn inside(dir: impl AsFd, name: &CStr) -> nix::Result<OwnedFd> {
+    let open = || beneath::directory(dir.as_fd(), name.to_bytes());
+    let inner = match open() {
+        Err(Errno::EACCES) => {
+            fchmodat(dir.as_fd(), name, Mode::S_IRWXU, FchmodatFlags::FollowSymlink)?; // it is a directory, and stays one
+            open()?
+        }
+        inner => inner?,
+    };
+    let mode = Mode::from_bits_truncate(fstat(&inner)?.st_mode);
+    if !mode.contains(Mode::S_IRWXU) {
+        fchmod(&inner, mode | Mode::S_IRWXU)?;
+    }
+    Ok(inner)
 }
 
 /// `Ok(false)`: it is a directory with something in it.
@@ -108,6 +134,8 @@ fn remove(dir: impl AsFd, name: &CStr) -> nix::Result<bool> {
 }
 
 fn lift(from: impl AsFd, name: &CStr, top: impl AsFd, count: &mut u64) -> nix::Result<()> {
+    // Whoever is not root moves only directories that he may write to (rename(2)).
+    drop(inside(from.as_fd(), name)?);
     loop {
         *count += 1;
         match renameat2(from.as_fd(), name, top.as_fd(), format!(".{count}").as_str(), RenameFlags::RENAME_NOREPLACE) {
@@ -143,6 +171,20 @@ mod tests {
         raze(&tree).expect("razed");
         raze(&tree).expect("twice is fine");
         assert!(!tree.exists() && kept.exists() && place.path().exists());
+    }
+
+    #[test]
+    fn a_directory_is_emptied_and_stays() {
+        let place = tempfile::tempdir().expect("tempdir");
+        let inner = place.path().join("a/b/c");
+        std::fs::create_dir_all(&inner).expect("mkdir");
+        std::fs::write(inner.join("f"), "x").expect("write");
+        for dir in ["a/b/c", "a/b", "a"] {
+            let closed = std::os::unix::fs::PermissionsExt::from_mode(0o0);
+            std::fs::set_permissions(place.path().join(dir), closed).expect("chmod");
+        }
+        empty(place.path()).expect("emptied");
+        assert_eq!(std::fs::read_dir(place.path()).expect("it stays").count(), 0);
     }
 
     #[test]

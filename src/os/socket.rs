@@ -4,7 +4,7 @@ use super::error::{At, OsError, OsResult};
 use super::sys;
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, connect, listen, sendmsg,
-    setsockopt, socket, sockopt,
+    setsockopt, socket, socketpair, sockopt,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -68,6 +68,16 @@ pub fn connect_to(dir: &Path, name: &str) -> OsResult<Peer> {
         Ok(s)
     });
     made.map(Peer::new).at("connect to the socket in", dir)
+}
+
+/// Two ends of one connection.
+///
+/// # Errors
+/// EMFILE and the like.
+pub fn pair() -> OsResult<(Peer, Peer)> {
+    let (one, other) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).at("make", "a pair of sockets")?;
+    Ok((Peer::new(one), Peer::new(other)))
 }
 
 /// The next connection, close-on-exec.

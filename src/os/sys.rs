@@ -119,12 +119,18 @@ pub fn hand_down(command: &mut std::process::Command, fd: OwnedFd, number: RawFd
     unsafe { command.pre_exec(place) };
 }
 
-/// Default dispositions for signals that Rust's runtime or a caller had ignored: an ignored SIGPIPE would be inherited.
+/// Default dispositions for signals that a caller had ignored, which execve would pass on; but SIGPIPE stays ignored.
 pub fn default_signals() {
-    for number in 1..32 {
+    for number in (1..32).filter(|number| *number != libc::SIGPIPE) {
         // SAFETY: SIG_DFL installs no handler; KILL and STOP answer EINVAL, which is as good.
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }
+}
+
+/// The default disposition for SIGPIPE, which Rust's runtime ignores, and a program would inherit that.
+pub fn default_sigpipe() {
+    // SAFETY: SIG_DFL installs no handler.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
 /// The clone of the mount that `place` lies in, detached and with `place` as its root: open_tree(2) with OPEN_TREE_CLONE.
@@ -278,6 +284,13 @@ pub fn get_xattr(fd: BorrowedFd<'_>, name: &std::ffi::CStr) -> io::Result<Vec<u8
         // SAFETY: the name is NUL-terminated; the kernel writes at most `most` bytes behind `buffer`, as `sized` promises.
         unsafe { libc::fgetxattr(fd.as_raw_fd(), name.as_ptr(), buffer.cast(), most) }
     })
+}
+
+/// Removes an extended attribute of an open file (fremovexattr(2)).
+pub fn remove_xattr(fd: BorrowedFd<'_>, name: &std::ffi::CStr) -> io::Result<()> {
+    // SAFETY: the name is NUL-terminated and lives through the call; the descriptor is open.
+    let done = unsafe { libc::fremovexattr(fd.as_raw_fd(), name.as_ptr()) };
+    cvt(done.into()).map(drop)
 }
 
 /// Names of an open file's extended attributes, each ended by NUL (flistxattr(2)).

@@ -19,6 +19,7 @@ pub mod merge;
 pub mod plan;
 pub mod quoting;
 pub mod rootfs;
+pub mod reuse;
 pub mod runtime_needs;
 pub mod bpf;
 pub mod seccomp;

@@ -31,8 +31,8 @@ pub struct Start<'a> {
     pub bundle: &'a Path,
     pub log: &'a Path,
     pub console: &'a Path,
-    /// Descriptor 3 of the container.
-    pub socket: OwnedFd,
+    /// Descriptors 3 and further of the container.
+    pub fds: Vec<OwnedFd>,
 }
 
 /// The absolute path of a runtime named by path or by name; the caller's PATH is not consulted.
@@ -73,9 +73,9 @@ impl Runtime {
             "--log-format".to_owned(),
             "json".to_owned(),
         ]);
-        args.extend(["run", "--detach", "--preserve-fds", "1", "--bundle"].map(str::to_owned));
-        args.extend([path(s.bundle), s.id.to_owned()]);
+        args.extend(["run", "--detach", "--preserve-fds"].map(str::to_owned));
+        args.extend([s.fds.len().to_string(), "--bundle".to_owned(), path(s.bundle), s.id.to_owned()]);
         let log = File::create(s.console).at("create", s.console)?;
-        process::spawn(Spawn { program: &self.binary, args: &args, log, fd3: Some(s.socket), dir: s.bundle, ids: None })
+        process::spawn(Spawn { program: &self.binary, args: &args, log, fds: s.fds, dir: s.bundle, ids: None })
     }
 }

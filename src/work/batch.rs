@@ -8,12 +8,16 @@
 //! The end comes by stages. No more lines: what was read is finished. A first signal: what runs is finished, what waits and what
 //! comes is refused. A second one, or nobody listening: what runs is stopped.
 
-use super::cellar::{self, Cellar};
+use super::cellar::Cellar;
+use super::decide::Setting;
 use super::host;
+use super::kept::Kept;
 use super::lane::{Lane, News, Ticket};
 use super::outbox::Outbox;
 use super::pin::{self, Pinned};
-use super::worker::{Errand, Setting, Told};
+use super::tally::{End, Tally};
+use super::waiting::{self, Queue, Waiting};
+use super::worker::{Errand, Told};
 use super::{faults, gc, remember, settings};
 use crate::model::cores::Pin;
 use crate::model::document;
@@ -27,16 +31,14 @@ use crate::os::signal::{self, Signals};
 use crate::os::watch::{self, For};
 use crate::os::{clock, probe};
 use crate::rules::ahead::Kind;
+use crate::rules::reuse::{self, Kin};
 use crate::store::journal::Journal;
 use nix::sys::signal::Signal;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-/// Jobs that wait hold no more than this, beyond the last of them, in bytes of their lines.
-const QUEUE_BYTES: u64 = 64 << 20;
 /// How often progress is told.
 const TICK_NS: u64 = 250_000_000;
 
@@ -52,34 +54,10 @@ pub struct Request<'a> {
     pub journal: Option<&'a Path>,
     /// How many cores each of them has of its own, if any, and how.
     pub pin: Option<(Pin, usize)>,
+    /// Whether a cell may serve one job of an avatar after the other.
+    pub reuse: bool,
     /// Whom to tell how far it has come, now and then.
     pub progress: Option<&'a mut dyn FnMut(&Tally)>,
-}
-
-/// How far it has come.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
-    pub ok: u64,
-    /// Outcomes of any other verdict.
-    pub otherwise: u64,
-    /// Lines without an outcome.
-    pub refused: u64,
-    /// Jobs that an earlier batch has answered, by the journal.
-    pub before: u64,
-    pub running: usize,
-    /// Of the input, in bytes.
-    pub done_bytes: u64,
-    pub input_bytes: Option<u64>,
-    pub elapsed_ns: u64,
-}
-
-/// How it ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// Every line was answered.
-    Whole,
-    /// A signal came before the end of the input, or nobody listens any more.
-    Early,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,12 +76,6 @@ struct Tag {
     bytes: u64,
 }
 
-struct Waiting {
-    ticket: Ticket,
-    kind: Kind,
-    shape: Job,
-}
-
 struct Batch<'a> {
     setting: Setting<'a>,
     input: BorrowedFd<'a>,
@@ -113,9 +85,12 @@ struct Batch<'a> {
     pins: &'a [Pinned],
     lines: Lines,
     line: u64,
-    queue: VecDeque<Waiting>,
+    queue: Queue,
     lanes: Vec<Lane>,
     cellar: Cellar,
+    kept: Kept,
+    /// Whether there may be such.
+    reuse: bool,
     outbox: Outbox<'a, Tag>,
     journal: Option<Journal>,
     stage: Stage,
@@ -130,7 +105,7 @@ struct Batch<'a> {
 /// the journal not written; what was running has been stopped then.
 pub fn batch(request: Request<'_>) -> Result<End, Fault> {
     let os = |e| faults::ours(&e);
-    let Request { setting, input, out, jobs, ahead, journal, pin, mut progress } = request;
+    let Request { setting, input, out, jobs, ahead, journal, pin, reuse, mut progress } = request;
     let signals = signal::catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).at("catch", "signals").map_err(os)?;
     let home = settings::home(setting.root, setting.policy)?;
     let host = host::look(&home, setting.policy, setting.runtime)?;
@@ -142,7 +117,7 @@ pub fn batch(request: Request<'_>) -> Result<End, Fault> {
     // Cells that wait must not take the ranges of host ids that jobs need.
     // Nor must those that make them disturb jobs that are to be undisturbed.
     let ahead_of_time = if pin.is_some() { 0 } else { ahead };
-    let most = ahead_of_time.min((setting.policy.ids.slots() as usize).saturating_sub(jobs));
+    let most = ahead_of_time.min((setting.policy.ids.slots() as usize).saturating_sub(if reuse { 2 * jobs } else { jobs }));
     let cellar = Cellar::new(home.clone(), host.trees.clone(), ahead, most, probe::cpus() as usize);
     let stat = nix::sys::stat::fstat(input).ok().filter(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFREG);
     let mut batch = Batch {
@@ -153,9 +128,11 @@ pub fn batch(request: Request<'_>) -> Result<End, Fault> {
         pins: &pins,
         lines: Lines::new(document::MOST as usize),
         line: 0,
-        queue: VecDeque::new(),
+        queue: Queue::default(),
         lanes: Vec::new(),
         cellar,
+        kept: Kept::new(jobs),
+        reuse,
         outbox: Outbox::new(out),
         journal,
         stage: Stage::Open,
@@ -203,12 +180,13 @@ enum Source {
     Out,
     Lane(usize),
     Maker(usize),
+    Kept,
 }
 
 impl Batch<'_> {
     fn over(&self) -> bool {
         let no_more = self.lines.ended() || self.stage != Stage::Open;
-        no_more && self.queue.is_empty() && self.lanes.is_empty() && self.outbox.is_empty()
+        no_more && self.queue.is_empty() && self.lanes.is_empty() && self.outbox.is_empty() && self.kept.is_empty()
     }
 
     fn step(&mut self, signals: &Signals, tick: Option<u64>) -> Result<(), Fault> {
@@ -216,7 +194,8 @@ impl Batch<'_> {
         self.take_lines();
         self.fill_lanes();
         if self.stage == Stage::Open {
-            let queued: Vec<(Kind, &Job)> = self.queue.iter().map(|w| (w.kind, &w.shape)).collect();
+            let waits = |w: &&Waiting| !w.ticket.kin.as_ref().is_some_and(|kin| self.has(kin));
+            let queued: Vec<(Kind, &Job)> = self.queue.iter().filter(waits).map(|w| (w.kind, &w.shape)).collect();
             // Without cells made ahead it is slower, no more.
             let _ = self.cellar.tend(self.setting, &queued, !self.lines.ended());
         }
@@ -224,7 +203,9 @@ impl Batch<'_> {
             return Ok(());
         }
         let tick = tick.filter(|_| !self.lanes.is_empty());
-        let ready = watch::any(&self.sources(signals), tick).at("wait for", "the batch's jobs").map_err(os)?;
+        let idle = self.kept.tend();
+        let until = [tick, idle].into_iter().flatten().min();
+        let ready = watch::any(&self.sources(signals), until).at("wait for", "the batch's jobs").map_err(os)?;
         // From the last number to the first, as what is over is taken out.
         for source in ready.into_iter().rev() {
             match source {
@@ -233,6 +214,7 @@ impl Batch<'_> {
                 Source::Out => self.push()?,
                 Source::Lane(n) => self.look(n)?,
                 Source::Maker(n) => self.cellar.hear(n),
+                Source::Kept => self.kept.reap(),
             }
         }
         Ok(())
@@ -247,12 +229,13 @@ impl Batch<'_> {
         all.extend(self.outbox.source().map(|(fd, what)| (Source::Out, fd, what)));
         all.extend(self.lanes.iter().enumerate().map(|(n, lane)| (Source::Lane(n), lane.source(), For::Read)));
         all.extend(self.cellar.sources().map(|(n, fd)| (Source::Maker(n), fd, For::Read)));
+        all.extend(self.kept.sources().map(|fd| (Source::Kept, fd, For::Read)));
         all
     }
 
     /// One more than there is to be looked ahead: behind as many jobs as run and wait, a cancellation is still heard.
     fn wants_lines(&self) -> bool {
-        let room = self.queue.len() <= self.ahead && self.queue.iter().map(|w| w.ticket.bytes).sum::<u64>() <= QUEUE_BYTES;
+        let room = self.queue.has_room(self.ahead);
         match self.stage {
             Stage::Open => room && !self.clogged(),
             // A file's lines need no refusal each: whoever has the file knows that they are not answered.
@@ -299,7 +282,7 @@ impl Batch<'_> {
     /// Puts a job into the queue, unless it is done already.
     fn admit(&mut self, job: Job, line: &[u8], bytes: u64) -> Result<(), Fault> {
         if self.stage != Stage::Open {
-            return Err(ending());
+            return Err(waiting::ending());
         }
         let same = |ticket: &Ticket| job.id.is_some() && ticket.id() == job.id.as_ref();
         if self.queue.iter().any(|w| same(&w.ticket)) || self.lanes.iter().any(|lane| same(&lane.ticket)) {
@@ -316,29 +299,42 @@ impl Batch<'_> {
                 }
             },
         };
-        let (kind, shape) = cellar::kind(&job)?;
         let digest = Sha256::digest(line).iter().map(|b| format!("{b:02x}")).collect();
-        let errand = Errand { line: self.line, job, digest, cancelled: false };
-        self.queue.push_back(Waiting { ticket: Ticket { errand, meaning, bytes }, kind, shape });
-        Ok(())
+        let kin = reuse::kin(&job).filter(|_| self.reuse);
+        let text = if kin.is_some() && reuse::may_follow(&job) { line.to_vec() } else { Vec::new() };
+        let errand = Errand { line: self.line, job, digest, cancelled: false, text };
+        self.queue.push(Ticket { errand, meaning, bytes, kin })
     }
 
     fn fill_lanes(&mut self) {
         while self.lanes.iter().filter(|lane| !lane.ticket.errand.cancelled).count() < self.jobs
             && !self.clogged()
-            && let Some(Waiting { ticket, kind, shape }) = self.queue.pop_front()
+            && let Some(Waiting { ticket, kind, shape }) = self.queue.pop()
         {
-            self.begin(ticket);
-            self.cellar.begins(kind, shape);
+            match self.kept.follow(ticket) {
+                Ok(lane) => self.lanes.push(lane),
+                Err(ticket) => {
+                    self.begin(*ticket);
+                    self.cellar.begins(kind, shape);
+                }
+            }
+        }
+        if self.stage != Stage::Open || (self.lines.ended() && self.queue.is_empty()) {
+            self.kept.drain(); // nothing comes any more
         }
         self.tally.running = self.lanes.len();
+    }
+
+    /// Whether a cell of this kin serves, or waits to.
+    fn has(&self, kin: &Kin) -> bool {
+        self.kept.has(kin) || self.lanes.iter().any(|lane| lane.ticket.kin.as_ref() == Some(kin))
     }
 
     fn begin(&mut self, ticket: Ticket) {
         let free = |n: &usize| self.lanes.iter().all(|lane| lane.place != Some(*n));
         let place = (0..self.pins.len()).find(free).filter(|_| !ticket.errand.cancelled);
-        let setting = Setting { pinned: place.and_then(|n| self.pins.get(n)), ..self.setting };
-        match Lane::begin(setting, place, ticket) {
+        let pinned = place.and_then(|n| Some((n, self.pins.get(n)?)));
+        match Lane::begin(self.setting, pinned, ticket) {
             Ok(lane) => self.lanes.push(lane),
             Err(failed) => {
                 let (ticket, fault) = *failed;
@@ -348,7 +344,7 @@ impl Batch<'_> {
     }
 
     fn cancel(&mut self, id: &JobId, bytes: u64) {
-        let queued = self.queue.iter().position(|w| w.ticket.id() == Some(id)).and_then(|n| self.queue.remove(n));
+        let queued = self.queue.take(id);
         let running = self.lanes.iter().find(|lane| lane.ticket.id() == Some(id));
         let was = match (&queued, running) {
             (Some(_), _) => Was::Queued,
@@ -357,7 +353,7 @@ impl Batch<'_> {
         };
         running.into_iter().for_each(Lane::cancel);
         self.answer(&Heard { line: self.line, cancel: id, was }, None, bytes);
-        if let Some(Waiting { mut ticket, .. }) = queued {
+        if let Some(mut ticket) = queued {
             ticket.errand.cancelled = true;
             self.begin(ticket);
         }
@@ -388,18 +384,28 @@ impl Batch<'_> {
                 let fault = Fault::ours("worker:died", "the job's supervisor died, and so did the one that was to answer for it");
                 self.refuse(line, id.as_ref(), &fault.hint("runcell gc removes what is left"), bytes);
             }
-            News::Answer(told, sheet, length) => {
-                let mut journaled = None;
+            News::Declined => {
+                let (worker, ticket) = self.lanes.swap_remove(n).part();
+                self.kept.dismiss(worker);
+                self.begin(ticket);
+            }
+            News::Answer(told, sheet, length, ready) => {
                 // What only our own end has stopped is to be run by the batch that goes on.
                 let ours = told == Told::Cancelled && self.stage == Stage::CalledOff;
-                if let (Some(journal), Some(meaning), Some(id)) = (&mut self.journal, &lane.ticket.meaning, lane.ticket.id())
-                    && told != Told::Refused
-                    && !ours
-                {
-                    journal.done(id, meaning, &sheet, length).map_err(|e| faults::ours(&e))?;
-                    journaled = Some(id.clone());
-                }
+                let journal = self.journal.as_mut().filter(|_| !ours && told != Told::Refused);
+                let journaled =
+                    journal.map(|journal| remember::done(journal, &lane.ticket, &sheet, length)).transpose()?.flatten();
                 self.outbox.put_file(sheet, 0, length, Tag { journaled, told: Some(told), bytes: lane.ticket.bytes });
+                if ready {
+                    let lane = self.lanes.swap_remove(n);
+                    if !lane.follows {
+                        self.cellar.over();
+                    }
+                    let (worker, Ticket { kin, .. }) = lane.part();
+                    if let Some(kin) = kin {
+                        self.kept.put(worker, kin);
+                    }
+                }
             }
         }
         Ok(())
@@ -414,13 +420,7 @@ impl Batch<'_> {
         if let (Some(id), Some(journal)) = (journaled, &mut self.journal) {
             journal.told(&id).map_err(|e| faults::ours(&e))?;
         }
-        self.tally.done_bytes += bytes;
-        match told {
-            Some(Told::Ok) => self.tally.ok += 1,
-            Some(Told::Refused) => self.tally.refused += 1,
-            Some(_) => self.tally.otherwise += 1,
-            None => {}
-        }
+        self.tally.count(told, bytes);
         Ok(())
     }
 
@@ -437,8 +437,8 @@ impl Batch<'_> {
     /// What runs is finished; what waits is refused.
     fn drain(&mut self) {
         self.stage = Stage::Draining;
-        while let Some(Waiting { ticket, .. }) = self.queue.pop_front() {
-            self.refuse(ticket.errand.line, ticket.id(), &ending(), ticket.bytes);
+        while let Some(Waiting { ticket, .. }) = self.queue.pop() {
+            self.refuse(ticket.errand.line, ticket.id(), &waiting::ending(), ticket.bytes);
         }
     }
 
@@ -452,8 +452,4 @@ impl Batch<'_> {
     fn tally(&self) -> Tally {
         Tally { elapsed_ns: clock::now_ns().saturating_sub(self.began_ns), ..self.tally }
     }
-}
-
-fn ending() -> Fault {
-    Fault::host("batch:ending", "the batch was told to end before the job was started").hint("send it to the next batch")
 }

@@ -1,6 +1,6 @@
 //! Writes a job's OCI bundle without running it: the program in init's place, all limits in its configuration.
 
-use super::run::bundle_name;
+use super::decide::bundle_name;
 use super::{faults, host, order, prepare, settings};
 use crate::model::fault::Fault;
 use crate::model::job::{Content, Job};

@@ -7,7 +7,7 @@ use crate::model::fault::Fault;
 use crate::model::plan::{CgroupWrite, Shape};
 use crate::model::wire::{Order, Report};
 use crate::os::cgroup::Group;
-use crate::os::counters::{self, OomWatch};
+use crate::os::counters::{self, Meters, OomWatch};
 use crate::os::error::OsError;
 use crate::os::process::{End, Process};
 use crate::os::signal::Signals;
@@ -45,6 +45,17 @@ pub struct Starting {
 pub struct Waiting {
     pub peer: Peer,
     pub init: Process,
+    /// What is known of it, if it has served before.
+    gauges: Option<Gauges>,
+}
+
+/// What is kept open of a cell's group while jobs run in it.
+#[derive(Debug)]
+pub struct Gauges {
+    pub meters: Meters,
+    pub oom: Option<OomWatch>,
+    /// Whether the limits are those that were written at the dispatch.
+    pub limited: bool,
 }
 
 /// The job is under way.
@@ -52,11 +63,12 @@ pub struct Waiting {
 pub struct Running {
     pub peer: Peer,
     pub init: Process,
-    pub oom: Option<OomWatch>,
+    pub gauges: Gauges,
     pub base: Counters,
-    pub peak: Option<File>,
     /// When the job was sent, in CLOCK_MONOTONIC ns.
     pub sent: u64,
+    /// Whether init waits for word after the job.
+    stays: bool,
 }
 
 /// Ends whatever lives should we leave early, by error or panic.
@@ -66,6 +78,26 @@ struct Guard {
     /// None where the runtime had ended before we came.
     runtime: Option<Process>,
     armed: bool,
+}
+
+impl Guard {
+    /// Sees a cell whose init has ended, or been killed, to its end.
+    fn bury(&mut self, init: &Process) -> Result<(), String> {
+        let deadline = clock::now_ns() + 5_000_000_000;
+        // The runtime first: until it has ended, init is its child and not ours to reap.
+        if let Some(runtime) = &self.runtime
+            && !runtime.wait_group(deadline).is_ok_and(|end| end.is_some())
+        {
+            return Err("the cell's runtime does not end".to_owned());
+        }
+        // A claimed cell's init is not ours to reap; that it has ended is what counts, and the group's removal proves the rest.
+        if !init.wait(deadline).is_ok_and(|end| end.is_some()) {
+            return Err("the cell's init does not end".to_owned());
+        }
+        demolish::empty(&self.group).map_err(|e| e.to_string())?;
+        self.armed = false;
+        Ok(())
+    }
 }
 
 impl Drop for Guard {
@@ -97,6 +129,8 @@ pub struct Site<'a> {
     pub upper: Option<&'a Path>,
     /// How many seconds the cell is to wait for somebody to claim it; `None`: it is ours from the start.
     pub wait: Option<u64>,
+    /// What init can do for its job before that comes (`order::ahead`).
+    pub ahead: Option<OwnedFd>,
 }
 
 /// Why there is no cell.
@@ -126,7 +160,7 @@ impl Cell<Starting> {
     /// of preparation, or where the runtime cannot even be executed. No process is left then.
     pub fn start(site: Site<'_>, shape: &Shape) -> Result<Self, Fault> {
         let os = |e| faults::ours(&e);
-        let Site { home, run, group, cgroup, runtime, first_id, depot, upper, wait } = site;
+        let Site { home, run, group, cgroup, runtime, first_id, depot, upper, wait, ahead } = site;
         let mut staged = prepare::root(home, depot, run, shape, first_id, upper)?;
         let init =
             std::env::current_exe().map_err(|e| Fault::ours("internal", format!("our own binary cannot be found: {e}")))?;
@@ -150,7 +184,7 @@ impl Cell<Starting> {
             bundle: run.bundle(),
             log: &log,
             console: &console,
-            socket: listener,
+            fds: std::iter::once(listener).chain(ahead).collect(),
         };
         let guard = Guard { group: group.clone(), runtime: Some(runtime.start(start).map_err(os)?), armed: true };
         Ok(Self { run: run.clone(), group, state: Starting { peer, staged }, guard })
@@ -167,7 +201,7 @@ impl Cell<Starting> {
         };
         let init = hello(&peer, runtime, &self.run, signals, deadline)?;
         staged.detach()?;
-        Ok(Cell { run: self.run, group: self.group, state: Waiting { peer, init }, guard: self.guard })
+        Ok(Cell { run: self.run, group: self.group, state: Waiting { peer, init, gauges: None }, guard: self.guard })
     }
 
     /// Waits until the runtime has started the cell, and leaves it to whoever claims it. Its memory then is the answer.
@@ -188,7 +222,7 @@ impl Cell<Starting> {
         }
         self.state.staged.detach_all()?;
         self.guard.armed = false;
-        Ok(counters::read(&self.group, None).memory_now)
+        Ok(counters::memory(&self.group))
     }
 }
 
@@ -217,7 +251,7 @@ fn meet(run: &RunDir, group: &Group, most: u64) -> Result<Waiting, String> {
     let peer = socket::connect_to(run.path(), RunDir::SOCKET).map_err(|e| e.to_string())?;
     // Looked at while init wakes up, which takes it as long. Whose pid says hello below has been the listener all the while, so
     // that a number that is listed here is its own.
-    let (inside, memory) = (group.processes(), counters::memory(group));
+    let (inside, memory) = (group.members(), counters::memory(group));
     let soon = clock::now_ns() + CLAIM_NS;
     watch::any(&[((), peer.as_fd(), For::Read)], Some(soon)).map_err(|e| e.to_string())?;
     let Ok(Some(Packet { message: Report::Hello, pid: Some(pid), .. })) = peer.receive::<Report>(true) else {
@@ -229,33 +263,55 @@ fn meet(run: &RunDir, group: &Group, most: u64) -> Result<Waiting, String> {
     }
     match memory {
         Some(now) if now > most => Err(format!("it takes up {now} bytes")),
-        _ => Ok(Waiting { peer, init }),
+        _ => Ok(Waiting { peer, init, gauges: None }),
     }
 }
 
 impl Cell<Waiting> {
-    /// Writes the late-bound limits, reads the counters, sends the job. From here on the program may run.
+    /// Ends a cell that nobody needs any more, and proves that nothing is left.
+    ///
+    /// # Errors
+    /// where something resists; the guard has then done what can be done.
+    pub fn bury(mut self) -> Result<(), String> {
+        self.group.kill();
+        self.state.init.kill();
+        self.guard.bury(&self.state.init)
+    }
+
+    /// Writes the late-bound limits, reads the counters, sends the job. From here on the program may run. `stays`: the order names
+    /// places to be emptied for another.
     ///
     /// # Errors
     /// exit 3 where the kernel refuses a limit, exit 4 where init is gone.
-    pub fn dispatch(self, order: &File, writes: &[CgroupWrite], stdio: &[OwnedFd; 3]) -> Result<Cell<Running>, Fault> {
-        for write in writes {
-            self.group.set(write.controller, write.file, &write.value).map_err(|e| refused(write, &e))?;
+    pub fn dispatch(
+        self,
+        order: &File,
+        writes: &[CgroupWrite],
+        stdio: &[OwnedFd; 3],
+        stays: bool,
+    ) -> Result<Cell<Running>, Fault> {
+        let Waiting { peer, init, gauges } = self.state;
+        if !gauges.as_ref().is_some_and(|gauges| gauges.limited) {
+            for write in writes {
+                self.group.set(write.controller, write.file, &write.value).map_err(|e| refused(write, &e))?;
+            }
         }
-        let oom = writes
-            .iter()
-            .any(|w| w.limit == "memory")
-            .then(|| OomWatch::new(&self.group))
-            .transpose()
-            .map_err(|e| faults::ours(&e))?;
-        let mut peak = counters::reset_peak(&self.group);
-        let base = counters::read(&self.group, peak.as_mut());
-        let Waiting { peer, init } = self.state;
+        let mut gauges = match gauges {
+            Some(gauges) => gauges,
+            None => {
+                let watched = writes.iter().any(|w| w.limit == "memory");
+                let oom = watched.then(|| OomWatch::new(&self.group)).transpose().map_err(|e| faults::ours(&e))?;
+                Gauges { meters: Meters::open(&self.group), oom, limited: true }
+            }
+        };
+        gauges.limited = true;
+        gauges.meters.reset_peak();
+        let base = gauges.meters.read();
         let [stdin, stdout, stderr] = stdio;
         let fds = [order.as_fd(), stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
         let sent = clock::now_ns();
         peer.send(&Order::Dispatch, &fds).map_err(|e| faults::ours(&socket::on_socket(e)))?;
-        let state = Running { peer, init, oom, base, peak, sent };
+        let state = Running { peer, init, gauges, base, sent, stays };
         Ok(Cell { run: self.run, group: self.group, state, guard: self.guard })
     }
 }
@@ -270,6 +326,8 @@ const FAILED: &str = "the runtime could not start the cell";
 const LATE: &str = "the cell was not ready before the set-up deadline";
 /// A waiting init answers within microseconds; one that has not by now is not fit for work.
 const CLAIM_NS: u64 = 500_000_000;
+/// How long init may take to empty a cell; where that is more than a new one takes, it is not worth it.
+const RENEW_NS: u64 = 500_000_000;
 
 /// Waits for init's first word; the runtime may still be busy with itself then.
 fn hello(peer: &Peer, runtime: &Process, run: &RunDir, signals: &Signals, deadline: u64) -> Result<Process, NoCell> {
@@ -348,30 +406,41 @@ impl Cell<Running> {
         }
     }
 
+    /// Has init make the cell as new for another job: it kills and empties, and is the only process left.
+    ///
+    /// # Errors
+    /// the cell, which is to be buried then.
+    pub fn renew(self) -> Result<Cell<Waiting>, Box<Self>> {
+        if !self.renewed().unwrap_or(false) {
+            return Err(Box::new(self));
+        }
+        let Running { peer, init, gauges, .. } = self.state;
+        Ok(Cell { run: self.run, group: self.group, state: Waiting { peer, init, gauges: Some(gauges) }, guard: self.guard })
+    }
+
+    fn renewed(&self) -> std::io::Result<bool> {
+        let Running { peer, init, gauges, .. } = &self.state;
+        peer.send(&Order::Renew, &[])?;
+        watch::any(&[((), peer.as_fd(), For::Read)], Some(clock::now_ns() + RENEW_NS))?;
+        let said = peer.receive::<Report>(true)?.map(|packet| packet.message);
+        let alone = || gauges.meters.tasks().map_or_else(|| self.group.members().iter().eq([&init.pid]), |tasks| tasks == 1);
+        Ok(said == Some(Report::Renewed) && alone())
+    }
+
     /// Proves that nothing is left: init reaped, the runtime reaped, the group removed.
     ///
     /// # Errors
     /// where something resists; the guard has then done what can be done.
     pub fn bury(mut self) -> Result<(), String> {
-        let deadline = clock::now_ns() + 5_000_000_000;
+        if self.state.stays {
+            let _ = self.state.peer.send(&Order::Kill, &[]); // it may have ended
+        }
         // Init ends by itself after its last report; dead or not, the pid namespace ends with it.
         let soon = clock::now_ns() + 500_000_000;
         if !self.state.init.await_end(soon).is_ok_and(|end| end.is_some()) {
             self.kill();
         }
-        // The runtime first: until it has ended, init is its child and not ours to reap.
-        if let Some(runtime) = &self.guard.runtime
-            && !runtime.wait_group(deadline).is_ok_and(|end| end.is_some())
-        {
-            return Err("the cell's runtime does not end".to_owned());
-        }
-        // A claimed cell's init is not ours to reap; that it has ended is what counts, and the group's removal proves the rest.
-        if !self.state.init.wait(deadline).is_ok_and(|end| end.is_some()) {
-            return Err("the cell's init does not end".to_owned());
-        }
-        demolish::empty(&self.group).map_err(|e| e.to_string())?;
-        self.guard.armed = false;
-        Ok(())
+        self.guard.bury(&self.state.init)
     }
 
     /// What the runtime had to say, if it ended badly.

@@ -1,8 +1,8 @@
 //! A batch's own waiting cells, made ahead by processes of their own while jobs run. A job finds them as it finds any waiting
 //! cell, so that nothing depends on one: where one has died or another has taken it, the job's cell is made for it.
 
+use super::decide::Setting;
 use super::warm::{self, Made, Request};
-use super::worker::Setting;
 use super::{demolish, faults};
 use crate::model::fault::Fault;
 use crate::model::job::Job;
@@ -180,9 +180,8 @@ impl Maker {
     fn start(setting: Setting<'_>, kind: Kind, shape: &Job) -> Result<Self, Fault> {
         let os = |e| faults::ours(&e);
         let (word, tell) = std::io::pipe().at("make", "a pipe").map_err(os)?;
-        let Setting { policy, root, runtime, best_effort, .. } = setting;
         let process = apart::beside(&[tell.as_fd()], || {
-            let request = Request { job: shape.clone(), policy, root, runtime, best_effort, count: 1, ttl: TTL, own: None };
+            let request = Request { job: shape.clone(), setting, count: 1, ttl: TTL, own: None };
             // Why there is none, the job itself will tell.
             if let Ok(Made { shape, run }) = warm::more(request) {
                 let _ = (&tell).write_all(format!("{shape} {run}").as_bytes());

@@ -2,7 +2,6 @@
 //! reached through it. An empty stdin is an empty pipe: the host's /dev/null could not be opened anew by its name
 //! /dev/stdin, as it lies outside of what Landlock shows (measured: EACCES).
 
-use super::faults;
 use crate::model::fault::Fault;
 use crate::model::job::Content;
 use crate::os::files;
@@ -29,16 +28,11 @@ pub struct Feed<'a> {
     at: usize,
 }
 
-/// The program's stdin, and what feeds it.
+/// What feeds a program's stdin, whose writing end does not block; without one there is nothing to be said.
 ///
 /// # Errors
 /// exit 2 where the named file cannot be read.
-pub fn open<'a>(
-    stdin: Option<Content>,
-    inherit: Option<BorrowedFd<'a>>,
-    uid: u32,
-    gid: u32,
-) -> Result<(OwnedFd, Feed<'a>), Fault> {
+pub fn open<'a>(stdin: Option<Content>, inherit: Option<BorrowedFd<'a>>, pipe: Option<OwnedFd>) -> Result<Feed<'a>, Fault> {
     let (source, pending) = match (stdin, inherit) {
         (Some(Content::Bytes(bytes)), _) => (Source::Held, bytes),
         (Some(Content::File(path)), _) => {
@@ -52,12 +46,11 @@ pub fn open<'a>(
         (None, Some(fd)) => (Source::Caller(fd), Vec::new()),
         (None, None) => (Source::Held, Vec::new()),
     };
-    let pipe = pipe::to_program(uid, gid).map_err(|e| faults::ours(&e))?;
-    let mut feed = Feed { source, pipe: Some(pipe.write), pending, at: 0 };
+    let mut feed = Feed { source, pipe, pending, at: 0 };
     if !matches!(feed.source, Source::Caller(_)) {
         feed.push(); // what fits goes at once; most stdins are all in the pipe before the program starts
     }
-    Ok((pipe.read, feed))
+    Ok(feed)
 }
 
 impl Feed<'_> {
@@ -126,9 +119,14 @@ mod tests {
 
     #[test]
     fn large_inputs_wait_for_the_program_and_a_closed_stdin_is_no_error() {
-        let (uid, gid) = (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw());
+        let pipe = || {
+            let pipe = pipe::make(nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw()).expect("a pipe");
+            pipe::nonblocking(&pipe.write).and_then(|()| pipe::nonblocking(&pipe.read)).expect("set");
+            (pipe.read, pipe.write)
+        };
         let bytes: Vec<u8> = (0..3_000_000u32).map(|n| n as u8).collect();
-        let (read, mut feed) = open(Some(Content::Bytes(bytes.clone())), None, uid, gid).expect("opens");
+        let (read, write) = pipe();
+        let mut feed = open(Some(Content::Bytes(bytes.clone())), None, Some(write)).expect("opens");
         assert!(feed.waits().is_some(), "a pipe does not hold all of it");
         let (mut got, mut buf) = (Vec::new(), vec![0; 70_000]);
         while got.len() < bytes.len() {
@@ -137,7 +135,8 @@ mod tests {
             feed.push();
         }
         assert!(got == bytes && feed.waits().is_none());
-        let (read, mut feed) = open(Some(Content::Bytes(bytes)), None, uid, gid).expect("opens");
+        let (read, write) = pipe();
+        let mut feed = open(Some(Content::Bytes(bytes)), None, Some(write)).expect("opens");
         drop(read);
         feed.push();
         assert!(feed.waits().is_none());

@@ -8,24 +8,25 @@ use crate::model::kata::HomeFile;
 use crate::model::limits::Limits;
 use crate::model::paths::RelPath;
 use crate::model::plan::Fill;
-use crate::model::wire::{Delivery, Dispatch};
+use crate::model::wire::{Ahead, Delivery, Dispatch};
 use crate::os::error::At;
 use crate::os::files;
 use crate::rules::seccomp;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
+use std::os::fd::OwnedFd;
 
 /// The program is the kernel's first choice when memory ends; init, at 0, the last.
 const OOM_SCORE: i32 = 500;
 /// How long after its deadline init stops the program by itself.
 const BACKSTOP_NS: u64 = 2_000_000_000;
 
-/// Writes the order.
+/// Writes the order. `places` are emptied should another job follow.
 ///
 /// # Errors
 /// exit 2 where a host file cannot be read.
-pub fn write(fill: Fill, limits: &Limits, place: &Placement) -> Result<File, Fault> {
+pub fn write(fill: Fill, limits: &Limits, place: &Placement, places: &[String]) -> Result<File, Fault> {
     let mut sources = Vec::new();
     let mut deliveries = Vec::new();
     for (path, mode, content) in fill.files {
@@ -51,6 +52,7 @@ pub fn write(fill: Fill, limits: &Limits, place: &Placement) -> Result<File, Fau
         collect: fill.collect,
         cpus: place.cpus.clone(),
         node: place.node,
+        places: places.to_vec(),
     };
     let words = postcard::to_stdvec(&dispatch).map_err(|e| Fault::ours("internal", e.to_string()))?;
     let mut file =
@@ -75,6 +77,19 @@ pub fn write(fill: Fill, limits: &Limits, place: &Placement) -> Result<File, Fau
     };
     put().at("write", "a memfd").map_err(|e| faults::ours(&e))?;
     Ok(file)
+}
+
+/// What of a plan init can prepare for while it waits: as a memfd.
+///
+/// # Errors
+/// exit 4 where it cannot be written.
+pub fn ahead(fill: &Fill) -> Result<OwnedFd, Fault> {
+    let ahead = Ahead { writable: fill.writable.clone(), filter: seccomp::program(fill.deny_suid)?.to_vec() };
+    let words = postcard::to_stdvec(&ahead).map_err(|e| Fault::ours("internal", e.to_string()))?;
+    let mut file =
+        memfd_create(c"ahead", MFdFlags::MFD_CLOEXEC).map(File::from).at("make", "a memfd").map_err(|e| faults::ours(&e))?;
+    file.write_all(&words).and_then(|()| file.rewind()).at("write", "a memfd").map_err(|e| faults::ours(&e))?;
+    Ok(file.into())
 }
 
 /// A content's bytes, read whole.

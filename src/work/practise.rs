@@ -6,6 +6,7 @@
 //! is one record that names them, replaced by one rename after the run, so that a crash leaves the old home or the new one. What
 //! the record does not name is swept when the answer is out, or by the next run.
 
+use super::decide::Setting;
 use super::katas::{self as kata, Wanted};
 use super::own::Own;
 use super::run::{self, Answered};
@@ -46,10 +47,7 @@ pub struct Request<'a> {
     pub job: Job,
     /// sha256 of the job as it was given, in hex.
     pub digest: String,
-    pub policy: &'a Policy,
-    pub root: Option<&'a Path>,
-    pub runtime: Option<&'a str>,
-    pub best_effort: bool,
+    pub setting: Setting<'a>,
     pub cold: bool,
     /// How long to wait for the avatar's run before this one, and for a free cell; 0: not at all.
     pub patience: Span,
@@ -107,7 +105,8 @@ impl Pressed {
 /// as of a run; exit 2 where kata or avatar are not there, exit 3 `busy` where patience ended. The home is as before then.
 pub fn press(request: Request<'_>) -> Result<Pressed, Fault> {
     let os = |e| faults::ours(&e);
-    let Request { avatar, mut job, digest, policy, root, runtime, best_effort, cold, patience } = request;
+    let Request { avatar, mut job, digest, setting, cold, patience } = request;
+    let Setting { policy, root, .. } = setting;
     let (signals, deadline) = (queue::signals()?, clock::now_ns().saturating_add(patience.nanos()));
     let all = job.all.take();
     if let Some(all) = &all {
@@ -138,19 +137,9 @@ pub fn press(request: Request<'_>) -> Result<Pressed, Fault> {
     let stays = home::stays(before.clone(), &new, &deleted, all.is_some())?;
     let mut stash = Stash::new(practice.dir.clone(), stays);
     let answered = run::run(run::Request {
-        job: practice.job,
-        digest,
-        policy: &practice.policy,
-        root,
-        runtime,
-        best_effort,
-        stdin: None,
-        live: None,
-        upper: None,
-        stack: None,
         cold,
-        pinned: None,
         own: Some((practice.own, &mut stash)),
+        ..run::Request::new(Setting { policy: &practice.policy, ..setting }, practice.job, digest)
     });
     let mut answered = match answered {
         Ok(answered) => answered,
@@ -193,11 +182,12 @@ pub fn warm(avatar: &Avatar, request: warm::Request<'_>) -> Result<warm::Warmed,
     if request.count > 1 {
         return Err(Fault::caller("usage", "an avatar has host ids for one cell at a time").at("count").hint("--count 1"));
     }
-    let deadline = clock::now_ns().saturating_add(request.policy.setup_timeout.nanos());
+    let deadline = clock::now_ns().saturating_add(request.setting.policy.setup_timeout.nanos());
     let job = Job { deleted: Vec::new(), all: None, ..request.job };
     let Practice { job, policy, own, leases, .. } =
-        prepare(avatar, job, request.policy, request.root, deadline, &queue::signals()?)?;
-    let warmed = warm::warm(warm::Request { job, policy: &policy, own: Some(own), ..request });
+        prepare(avatar, job, request.setting.policy, request.setting.root, deadline, &queue::signals()?)?;
+    let warmed =
+        warm::warm(warm::Request { job, setting: Setting { policy: &policy, ..request.setting }, own: Some(own), ..request });
     drop(leases);
     warmed
 }

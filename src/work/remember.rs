@@ -1,10 +1,13 @@
 //! What a batch's journal says to a job that has just been read.
 
 use super::faults;
+use super::lane::Ticket;
 use crate::model::fault::{Fault, Whose};
 use crate::model::job::Job;
+use crate::model::names::JobId;
 use crate::store::journal::{self, JobDigest, Journal, Known, Untold, Unusable};
 use sha2::{Digest, Sha256};
+use std::fs::File;
 use std::path::Path;
 
 /// Opens the journal, and answers what is still to be told.
@@ -40,6 +43,16 @@ pub(super) fn look(journal: &mut Journal, job: &Job) -> Result<Option<JobDigest>
             .at("id")
             .hint("give the job another id, or the batch another journal")),
     }
+}
+
+/// Writes an outcome down, if its job is known by an id; answers that.
+///
+/// # Errors
+/// exit 4 where it cannot be written.
+pub(super) fn done(journal: &mut Journal, ticket: &Ticket, sheet: &File, length: u64) -> Result<Option<JobId>, Fault> {
+    let (Some(meaning), Some(id)) = (&ticket.meaning, ticket.id()) else { return Ok(None) };
+    journal.done(id, meaning, sheet, length).map_err(|e| faults::ours(&e))?;
+    Ok(Some(id.clone()))
 }
 
 pub(super) fn twice() -> Fault {

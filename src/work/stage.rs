@@ -4,8 +4,10 @@
 //! its own, as a supervisor gives up its rights for good before it reads what a program wrote. What the program changed lies on a
 //! bench until it is whole and named; a crash leaves a bench without owner, which gc sweeps.
 
+use super::decide::Setting;
 use super::recipes::Step;
-use super::run::{self, Live};
+use super::run;
+use super::scene::Live;
 use super::{commit, faults, room};
 use crate::model::fault::Fault;
 use crate::model::image::{Defaults, Image, Layer};
@@ -146,24 +148,17 @@ pub fn build(shop: &Workshop<'_>, step: &Step, below: &[Layer], defaults: &Defau
 fn answer(shop: &Workshop<'_>, step: &Step, stack: Image, upper: &Path) -> Vec<u8> {
     let mut policy = shop.policy.clone();
     policy.bind.extend(step.binds.iter().cloned());
+    let setting = Setting { policy: &policy, root: shop.root, runtime: shop.runtime, best_effort: shop.best_effort };
     let mut job = step.job.clone();
     let answered =
         DigestPrefix::try_from(step.key.as_str().to_owned()).map_err(|why| Fault::ours("internal", why)).and_then(|key| {
             job.image = Some(ImageRef::Digest(key));
             run::run(run::Request {
-                pinned: None,
                 cold: true,
-                own: None,
-                job,
-                digest: step.key.hex().to_owned(),
-                policy: &policy,
-                root: shop.root,
-                runtime: shop.runtime,
-                best_effort: shop.best_effort,
-                stdin: None,
                 live: shop.live,
                 upper: Some(upper),
                 stack: Some(stack),
+                ..run::Request::new(setting, job, step.key.hex().to_owned())
             })
         });
     let answer = match answered {

@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn the_beginning_is_kept_and_the_rest_counted() {
-        let pipe = pipe::from_program(nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw()).expect("pipe");
+        let pipe = pipe::make(nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw()).expect("pipe");
+        pipe::nonblocking(&pipe.read).expect("set");
         let mut capture = Capture::new(pipe.read, 4, None);
         let mut buf = Vec::new();
         assert!(!capture.read(&mut buf).expect("nothing yet"));

@@ -9,9 +9,9 @@ use crate::model::evidence::{Channel, Fate, Stop};
 use crate::model::limits::Limits;
 use crate::model::outcome::{Collected, Stream};
 use crate::model::wire::{Exit, Order, Report};
+use crate::os::clock;
 use crate::os::signal::Signals;
 use crate::os::watch::{self, For};
-use crate::os::{clock, counters};
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// cpu time is read at least this often while it is limited; overshoot is at most this per busy core.
@@ -86,6 +86,13 @@ struct Watch<'w, 'a> {
     cpu_at: Option<u64>,
     oom_at: Option<(u64, u32)>,
     killed: bool,
+    notice: Option<Notice<'a>>,
+}
+
+/// What is done once it is clear that the job is not over at once: when, and what.
+pub struct Notice<'a> {
+    pub at: u64,
+    pub act: Box<dyn FnOnce() + 'a>,
 }
 
 /// Watches until the program is over and all that it wrote has arrived. `setup_deadline` bounds the time until it starts.
@@ -96,6 +103,7 @@ pub fn watch<'a>(
     limits: &Limits,
     cores: u32,
     setup_deadline: u64,
+    notice: Option<Notice<'_>>,
 ) -> Seen {
     let mut watch = Watch {
         cell,
@@ -112,6 +120,7 @@ pub fn watch<'a>(
         cpu_at: None,
         oom_at: None,
         killed: false,
+        notice,
     };
     let mut buf = Vec::new();
     while !watch.over() {
@@ -167,14 +176,14 @@ impl Watch<'_, '_> {
         if let Some((fd, what)) = self.desk.feed.waits() {
             add(Source::Stdin, Some(fd), what);
         }
-        if let Some((fd, what)) = self.cell.state.oom.as_ref().map(|oom| oom.source()) {
+        if let Some((fd, what)) = self.cell.state.gauges.oom.as_ref().map(|oom| oom.source()) {
             add(Source::Oom, Some(fd), what);
         }
         all
     }
 
     fn deadline(&self) -> u64 {
-        [Some(self.give_up_at), self.wall_at(), self.cpu_at, self.oom_at.map(|(at, _)| at)]
+        [Some(self.give_up_at), self.wall_at(), self.cpu_at, self.oom_at.map(|(at, _)| at), self.notice.as_ref().map(|n| n.at)]
             .into_iter()
             .flatten()
             .min()
@@ -189,6 +198,9 @@ impl Watch<'_, '_> {
 
     fn look_at_the_clock(&mut self) {
         let now = clock::now_ns();
+        if let Some(notice) = self.notice.take_if(|notice| now >= notice.at) {
+            (notice.act)();
+        }
         if self.wall_at().is_some_and(|at| now >= at) {
             self.stop(Stop::WallTime);
         }
@@ -255,7 +267,7 @@ impl Watch<'_, '_> {
     fn look_at_cpu(&mut self, now: u64) {
         let limit = self.limits.cpu.map_or(u64::MAX, |c| c.nanos());
         let base = self.cell.state.base.cpu_ns.unwrap_or(0);
-        let used = counters::cpu_ns(&self.cell.group).unwrap_or(base).saturating_sub(base);
+        let used = self.cell.state.gauges.meters.cpu_ns().unwrap_or(base).saturating_sub(base);
         if used >= limit {
             self.cpu_at = None;
             self.stop(Stop::CpuTime);
@@ -267,7 +279,7 @@ impl Watch<'_, '_> {
     }
 
     fn memory_event(&mut self) {
-        if let Some(oom) = &mut self.cell.state.oom {
+        if let Some(oom) = &mut self.cell.state.gauges.oom {
             oom.rearm();
         }
         self.oom_at = Some((clock::now_ns() + OOM_RECHECK_NS, OOM_RECHECKS));
@@ -276,7 +288,7 @@ impl Watch<'_, '_> {
 
     fn count_oom(&mut self) {
         let base = self.cell.state.base.oom_kills.unwrap_or(0);
-        if counters::oom_kills(&self.cell.group).is_some_and(|n| n > base) {
+        if self.cell.state.gauges.meters.oom_kills().is_some_and(|n| n > base) {
             self.oom_at = None;
             self.headroom();
             self.stop(Stop::Memory);
@@ -284,7 +296,8 @@ impl Watch<'_, '_> {
     }
 
     /// Pages of the tmpfs stay charged when the program is dead; init must not be the next to die of them.
-    fn headroom(&self) {
+    fn headroom(&mut self) {
+        self.cell.state.gauges.limited = false;
         let more = self.limits.memory.0.saturating_add(HEADROOM).to_string();
         let files = ["memory.memsw.limit_in_bytes", "memory.limit_in_bytes", "memory.max"];
         for file in files {

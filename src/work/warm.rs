@@ -2,9 +2,10 @@
 //! claims one (`work/claim.rs`), or their time is up: init ends by itself then, and what is left goes with the next start or gc.
 
 use super::cell::{Cell, NoCell, Site};
+use super::decide::{Planned, Setting, decide};
 use super::own::{self, Own};
-use super::run::{self, Planned};
-use super::{demolish, faults, gc, host, room, settings, shape};
+use super::run;
+use super::{demolish, faults, gc, host, order, room, settings, shape};
 use crate::model::fault::Fault;
 use crate::model::job::{Job, Text};
 use crate::model::names::RunId;
@@ -25,10 +26,7 @@ use std::path::Path;
 pub struct Request<'a> {
     /// Of the job only its shape counts: neither program, environment, files nor limits, other than the sizes of its tmpfs.
     pub job: Job,
-    pub policy: &'a Policy,
-    pub root: Option<&'a Path>,
-    pub runtime: Option<&'a str>,
-    pub best_effort: bool,
+    pub setting: Setting<'a>,
     /// How many cells of this shape are to wait in the end, those that do already included.
     pub count: usize,
     /// How long each waits, in seconds.
@@ -77,7 +75,7 @@ pub struct Drained {
 /// # Errors
 /// as of a run; those that were made before stay.
 pub fn warm(request: Request<'_>) -> Result<Warmed, Fault> {
-    let Request { policy, count, ttl, .. } = request;
+    let Request { setting: Setting { policy, .. }, count, ttl, .. } = request;
     let (planned, signals, name) = begin(request)?;
     let home = &planned.home;
     let _alone = alone(home, &name, policy)?;
@@ -96,7 +94,7 @@ pub fn warm(request: Request<'_>) -> Result<Warmed, Fault> {
 /// # Errors
 /// as of a run.
 pub fn more(request: Request<'_>) -> Result<Made, Fault> {
-    let Request { policy, ttl, .. } = request;
+    let Request { setting: Setting { policy, .. }, ttl, .. } = request;
     let (planned, signals, shape) = begin(request)?;
     let run = one(&planned, policy, &signals, &shape, ttl)?;
     Ok(Made { shape, run })
@@ -106,18 +104,18 @@ pub fn more(request: Request<'_>) -> Result<Made, Fault> {
 fn begin(request: Request<'_>) -> Result<(Planned, Signals, String), Fault> {
     let os = |e| faults::ours(&e);
     let signals = signal::catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).at("catch", "signals").map_err(os)?;
-    let Request { mut job, policy, root, runtime, best_effort, own, .. } = request;
+    let Request { mut job, setting, own, .. } = request;
     if job.argv.is_none() {
         let any = Text::try_from("true".to_owned()).map_err(|why| Fault::ours("internal", why))?;
         job.argv = Some(vec![any]);
     }
-    let mut planned = run::decide(job, None, policy, root, runtime, best_effort)?;
+    let mut planned = decide(job, None, setting)?;
     if let Some(own) = own {
         own.imprint(&mut planned.plan, &mut planned.host, None)?;
     }
     gc::in_passing(&planned.home, &planned.host.trees);
-    room::for_state(&planned.home, policy)?;
-    let name = shape::name(&planned.plan.shape, &planned.host, policy, &planned.depot).map_err(os)?;
+    room::for_state(&planned.home, setting.policy)?;
+    let name = shape::name(&planned.plan.shape, &planned.host, setting.policy, &planned.depot).map_err(os)?;
     Ok((planned, signals, name))
 }
 
@@ -167,6 +165,7 @@ fn one(planned: &Planned, policy: &Policy, signals: &Signals, shape: &str, ttl: 
             depot,
             upper: None,
             wait: Some(ttl),
+            ahead: Some(order::ahead(&plan.fill)?),
         };
         record.floor = Cell::start(site, &plan.shape)?.park(signals, deadline)?;
         demolish::strip(home, &owned.dir)?;

@@ -12,13 +12,13 @@ use std::os::fd::AsFd;
 use std::process::{ChildStdin, Stdio};
 
 /// A batch that reads what it is sent.
-struct Batch<'h> {
+pub(super) struct Batch<'h> {
     started: Started<'h>,
     input: Option<ChildStdin>,
 }
 
 impl<'h> Batch<'h> {
-    fn new(host: &'h Host, words: &[&str]) -> Self {
+    pub(super) fn new(host: &'h Host, words: &[&str]) -> Self {
         let mut command = host.runcell(&[&["batch"], words].concat());
         command.stdin(Stdio::piped());
         let mut started = host.start(command);
@@ -26,7 +26,7 @@ impl<'h> Batch<'h> {
         Self { started, input }
     }
 
-    fn send(&mut self, line: impl ToString) {
+    pub(super) fn send(&mut self, line: impl ToString) {
         let input = self.input.as_mut().expect("open");
         input.write_all(format!("{}\n", line.to_string()).as_bytes()).expect("it reads");
     }
@@ -40,14 +40,14 @@ impl<'h> Batch<'h> {
     }
 
     #[track_caller]
-    fn answered(&self, count: usize) -> Vec<Value> {
+    pub(super) fn answered(&self, count: usize) -> Vec<Value> {
         until(&format!("there are {count} answers"), || self.answers().len() >= count);
         self.answers()
     }
 
     /// All answers, once there is no more to come.
     #[track_caller]
-    fn finish(mut self) -> Vec<Value> {
+    pub(super) fn finish(mut self) -> Vec<Value> {
         drop(self.input.take());
         self.ended(0)
     }
@@ -69,7 +69,7 @@ fn answers(out: &str) -> Vec<Value> {
 }
 
 #[track_caller]
-fn by_line(all: &[Value], line: u64) -> &Value {
+pub(super) fn by_line(all: &[Value], line: u64) -> &Value {
     let mut its = all.iter().filter(|a| a["line"] == line);
     let one = its.next().unwrap_or_else(|| panic!("no answer to line {line}: {all:?}"));
     assert!(its.next().is_none(), "two answers to line {line}: {all:?}");
@@ -294,7 +294,7 @@ fn without_a_listener_all_is_cancelled() {
 #[test]
 fn a_killed_batch_is_gone_on_with() {
     live(|host| {
-        let count = if in_rig() { 6 } else { 24 };
+        let count = if in_rig() { 4 } else { 24 };
         let jobs: Vec<Value> = (0..count)
             .map(|n| json!({"id": format!("j{n}"), "argv": ["sh", "-c", "head -c 9000 /dev/zero | tr '\\0' x"]}))
             .collect();

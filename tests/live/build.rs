@@ -1,6 +1,6 @@
 //! Images built stage by stage: what is run and what is not, failures, crashes, builders side by side, and computations in git.
 
-use super::harness::{Host, command, live, until};
+use super::harness::{Host, command, live, on_the_host, until};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -75,7 +75,7 @@ fn a_stage_that_writes_nothing_is_no_layer() {
 
 #[test]
 fn a_stage_that_fails_is_named_and_those_before_it_stay() {
-    live(|host| {
+    on_the_host(|host| {
         recipe(host, &["run = 'echo a > /a'", "run = 'echo told; echo why >&2; cat /none; echo never'", "run = 'true'"]);
         let failed = build(host);
         assert_eq!((&failed["image"], &failed["failed"]["place"]), (&json!(null), &json!("stage[1]")), "{failed}");
@@ -294,7 +294,7 @@ next_stage && cp "$COMPDIR/data" $PREFIX/data
 
 #[test]
 fn a_computation_has_an_environment_for_each_of_its_commits() {
-    live(|host| {
+    on_the_host(|host| {
         recipe(host, &["run = 'mkdir /opt'"]);
         build(host);
         let dir = host.dir("work/sum");
@@ -362,7 +362,7 @@ fn a_computation_has_an_environment_for_each_of_its_commits() {
 /// git takes the names of programs from a repository's configuration; root must not run them for a stranger.
 #[test]
 fn a_strangers_repository_runs_nothing_with_our_rights() {
-    live(|host| {
+    on_the_host(|host| {
         recipe(host, &[]);
         build(host);
         let dir = host.dir("work/theirs");

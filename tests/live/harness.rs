@@ -51,6 +51,15 @@ pub(crate) fn live(test: impl FnOnce(&Host)) {
     host.is_clean();
 }
 
+/// Tests in which the emulated machine would only show the same again, slowly: nothing of them depends on the kernel.
+#[track_caller]
+pub(crate) fn on_the_host(test: impl FnOnce(&Host)) {
+    match in_rig() {
+        true => gate::say("live: left to the host, as no kernel matters in it"),
+        false => live(test),
+    }
+}
+
 /// A span of time for a job, ten times as long where the cpu is emulated: what has to happen within it takes that much longer.
 pub(crate) fn unhurried(millis: u64) -> String {
     format!("{}ms", if in_rig() { millis * 10 } else { millis })
@@ -59,7 +68,7 @@ pub(crate) fn unhurried(millis: u64) -> String {
 /// Part of a number of repetitions, as this machine can bear; said where it is not all.
 pub(crate) fn rounds(all: u32) -> u32 {
     let percent = std::env::var("RUNCELL_TEST_ROUNDS").ok().and_then(|p| p.parse().ok());
-    let percent = percent.unwrap_or(if in_rig() { 10 } else { 100 });
+    let percent = percent.unwrap_or(if in_rig() { 5 } else { 100 });
     (all * percent / 100).max(1)
 }
 

@@ -2,7 +2,7 @@
 
 use super::dojo::{Dojo, KATA, digest, fine, mine, nothing_left, refused, told};
 use super::gate;
-use super::harness::{Host, in_rig, live, pause, rounds, until};
+use super::harness::{in_rig, live, on_the_host, pause, rounds, until};
 use super::leftovers;
 use base64::Engine as _;
 use nix::sys::signal::Signal;
@@ -10,15 +10,6 @@ use runcell::model::outcome::{HomeState, SharedState, Start};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::time::Instant;
-
-/// Tests in which the emulated machine would only show the same again, slowly: nothing of them depends on the kernel.
-#[track_caller]
-fn on_the_host(test: impl FnOnce(&Host)) {
-    match in_rig() {
-        true => gate::say("live: left to the host, as no kernel matters in it"),
-        false => live(test),
-    }
-}
 
 /// The program of this run, once it sleeps: what has to happen meanwhile has all the time it needs.
 #[track_caller]

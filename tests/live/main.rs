@@ -2,7 +2,7 @@
 //!
 //! `LIVE=want` runs what this host can, `LIVE=must` fails where it cannot, anything else prints what was skipped.
 //! RUNCELL_TEST_RUNTIME names another runtime than runc; RUNCELL_TEST_ROUNDS how much of each repetition is done, in
-//! percent (10 in the rig, whose CPU is emulated, else 100). RUNCELL_TEST_START=warm has a cell wait for each job. Every test has a state directory and a range of host ids of
+//! percent (5 in the rig, whose CPU is emulated, else 100). RUNCELL_TEST_START=warm has a cell wait for each job. Every test has a state directory and a range of host ids of
 //! its own, and ends by looking for leftovers.
 
 mod dojo;
@@ -34,6 +34,7 @@ mod mounts;
 mod not_started;
 mod output;
 mod race;
+mod reuse;
 mod stdin;
 mod stop;
 mod store;

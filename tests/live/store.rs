@@ -1,6 +1,6 @@
 //! Images of the store: in from archives, out by gc, and what programs see of them.
 
-use super::harness::{Host, command, live, rounds, until};
+use super::harness::{Host, command, live, on_the_host, rounds, until};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -61,7 +61,7 @@ fn on(host: &Host, shelf: &str) -> usize {
 
 #[test]
 fn an_archive_becomes_an_image_that_runs() {
-    live(|host| {
+    on_the_host(|host| {
         let tar = archive(host, "one", &[]);
         let imported = answer(host, &["image", "import", &tar, "--name", "one:1"]);
         assert_eq!((&imported["layers"], &imported["layers_known"]), (&json!(1), &json!(0)), "{imported}");

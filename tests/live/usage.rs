@@ -41,10 +41,12 @@ fn cpu_time_is_the_cells_own() {
             format!("import os\npid = os.fork()\n{}\nprint(time.process_time())\nif pid: print(os.wait())", burn("process_time"));
         let ran = host.run(json!({"argv": ["python3", "-c", two], "limits": {"wall": "60s"}}));
         assert!(ran.is("ok").cpu() >= Duration::from_millis(950), "a child's time is the cell's: {}", ran.json);
+        // Where the cpu is emulated even a program's start costs some hundred ms.
+        let little = if in_rig() { cpu } else { Duration::from_millis(60) };
         let nothing = host.run(json!({"argv": ["true"]})).cpu();
-        assert!(nothing < Duration::from_millis(if in_rig() { 400 } else { 40 }), "{nothing:?}");
+        assert!(nothing < little, "{nothing:?}");
         let asleep = host.run(json!({"argv": ["sleep", "0.5"]}));
-        assert!(asleep.cpu() < Duration::from_millis(if in_rig() { 400 } else { 60 }), "{}", asleep.json);
+        assert!(asleep.cpu() < little, "{}", asleep.json);
     });
 }
 
