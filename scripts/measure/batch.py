@@ -94,15 +94,23 @@ def figures_of(pid):
 
 
 def soak(runcell, work, _runs, jobs=100_000):
-    """Very many jobs through one batch: memory and descriptors of its process in the second tenth and in the last."""
-    jobs = int(os.environ.get("RUNCELL_SOAK_JOBS", jobs))
-    root = os.path.join(work, "soak")
-    words = [runcell, "--root", root, "batch", "--jobs", "3"]
+    """Very many jobs through one batch: memory and descriptors of its process in the second tenth and in the last. Cells of one job
+    each take a whole hour: RUNCELL_SOAK_JOBS is how many of them, where that is less."""
+    jobs_of_one = int(os.environ.get("RUNCELL_SOAK_JOBS", jobs))
+    return {
+        "reused": soaked(runcell, os.path.join(work, "soaked"), jobs, OWN, "--jobs", "3", "--reuse", "same-avatar"),
+        "single-use": soaked(runcell, os.path.join(work, "soak"), jobs_of_one, JOB, "--jobs", "3"),
+    }
+
+
+def soaked(runcell, root, jobs, job, *more):
+    """One such batch."""
+    words = [runcell, "--root", root, "batch", *more]
     batch = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=QUIET["stderr"])
 
     def feed():
         for n in range(jobs):
-            batch.stdin.write(f'{{"id": "job-{n}", "argv": ["true"]}}\n'.encode())
+            batch.stdin.write(f'{{"id": "job-{n}", {job[1:]}'.encode())
         batch.stdin.close()
 
     feeder = threading.Thread(target=feed)
@@ -122,5 +130,5 @@ def soak(runcell, work, _runs, jobs=100_000):
     second, last = ([max(column) for column in zip(*tenths[t])] for t in (1, 9))
     left = {what: len(os.listdir(os.path.join(root, what))) for what in ("runs", "cells", "runtime")}
     rows = [("RssAnon KiB", second[0], last[0], f"{last[0] / second[0]:.2f}"), ("descriptors", second[1], last[1], f"{last[1] / second[1]:.2f}")]
-    table(f"{jobs} jobs through one batch: {jobs / took:.0f}/s; left behind {left}", ("the most of", "2nd tenth", "last tenth", "×"), rows)
+    table(f"{jobs} jobs through batch {' '.join(more)}: {jobs / took:.0f}/s; left behind {left}", ("the most of", "2nd tenth", "last tenth", "×"), rows)
     return {"per_second": jobs / took, "second": second, "last": last, "left": left}

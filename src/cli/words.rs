@@ -60,7 +60,7 @@ impl Common {
 pub(super) enum Command {
     /// Run one job: streams go through, or with --json/--job one Outcome on stdout
     Run(RunArgs),
-    /// Start cells ahead of their jobs; a later run of the same shape takes one, and starts 40 times as fast
+    /// Start cells ahead of their jobs; a later run of the same shape takes one, and waits for no runtime
     Warm(WarmArgs),
     /// Run many jobs: JSON lines in, as many at a time as there are cores, an answer a line out as each is ready
     Batch(BatchArgs),

@@ -117,7 +117,8 @@ pub fn batch(request: Request<'_>) -> Result<End, Fault> {
     // Cells that wait must not take the ranges of host ids that jobs need.
     // Nor must those that make them disturb jobs that are to be undisturbed.
     let ahead_of_time = if pin.is_some() { 0 } else { ahead };
-    let most = ahead_of_time.min((setting.policy.ids.slots() as usize).saturating_sub(if reuse { 2 * jobs } else { jobs }));
+    let slots = setting.policy.ids.slots() as usize;
+    let most = ahead_of_time.min(slots.saturating_sub(if reuse { 2 * jobs } else { jobs }));
     let cellar = Cellar::new(home.clone(), host.trees.clone(), ahead, most, probe::cpus() as usize);
     let stat = nix::sys::stat::fstat(input).ok().filter(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFREG);
     let mut batch = Batch {
@@ -131,7 +132,7 @@ pub fn batch(request: Request<'_>) -> Result<End, Fault> {
         queue: Queue::default(),
         lanes: Vec::new(),
         cellar,
-        kept: Kept::new(jobs),
+        kept: Kept::new(jobs, slots - most),
         reuse,
         outbox: Outbox::new(out),
         journal,
@@ -309,6 +310,8 @@ impl Batch<'_> {
     fn fill_lanes(&mut self) {
         while self.lanes.iter().filter(|lane| !lane.ticket.errand.cancelled).count() < self.jobs
             && !self.clogged()
+            && !self.queue.is_empty()
+            && self.kept.make_room(self.lanes.len(), self.queue.kin())
             && let Some(Waiting { ticket, kind, shape }) = self.queue.pop()
         {
             match self.kept.follow(ticket) {

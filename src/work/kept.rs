@@ -20,14 +20,16 @@ struct Idle {
 #[derive(Debug)]
 pub struct Kept {
     most: usize,
+    /// How many ranges of host ids there are for them and for jobs that run.
+    ranges: usize,
     idle: Vec<Idle>,
     /// Told to end, and not yet gone.
     leaving: Vec<Worker>,
 }
 
 impl Kept {
-    pub fn new(most: usize) -> Self {
-        Self { most, idle: Vec::new(), leaving: Vec::new() }
+    pub fn new(most: usize, ranges: usize) -> Self {
+        Self { most, ranges, idle: Vec::new(), leaving: Vec::new() }
     }
 
     /// Gives a job to a cell that has served its avatar before.
@@ -53,6 +55,18 @@ impl Kept {
     fn take(&mut self, kin: &Kin) -> Option<Worker> {
         let last = self.idle.iter().rposition(|idle| idle.kin == *kin)?;
         Some(self.idle.remove(last).worker)
+    }
+
+    /// Whether a job of this kin can begin beside so many that run. Where only the idle stand in its way the next of them ends.
+    pub fn make_room(&mut self, running: usize, kin: Option<&Kin>) -> bool {
+        let room = running + self.idle.len() + self.leaving.len() < self.ranges;
+        if room || kin.is_some_and(|kin| self.has(kin)) || (self.idle.is_empty() && self.leaving.is_empty()) {
+            return true;
+        }
+        if self.leaving.is_empty() {
+            self.leave(1);
+        }
+        false
     }
 
     pub fn has(&self, kin: &Kin) -> bool {

@@ -143,9 +143,10 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
 
     // Called off before anything was made.
     let called_off = signals.next().at("read", "signals").map_err(|e| faults::ours(&e))?.is_some();
-    // A writable root's changes are to stay in a place that is this job's alone.
-    let found =
-        if cold || upper.is_some() || called_off { Found::default() } else { waiting(&plan, &host, policy, &depot, &home) };
+    // A writable root's changes are to stay in a place that is this job's alone; and the filter that a waiting init has put on
+    // allows no choice of a node for memory.
+    let own = upper.is_some() || pinned.is_some_and(|pinned| pinned.placement.node.is_some());
+    let found = if cold || own || called_off { Found::default() } else { waiting(&plan, &host, policy, &depot, &home) };
     let (owned, mut slot, cell) = match found.claimed {
         Some(Claimed { owned, slot, cell }) => (owned, Some(slot), Some(cell)),
         None => (runs::create(&home).map_err(|e| faults::ours(&e))?, None, None),

@@ -6,6 +6,7 @@ use crate::model::fault::Fault;
 use crate::model::job::Job;
 use crate::model::names::JobId;
 use crate::rules::ahead::Kind;
+use crate::rules::reuse::Kin;
 use std::collections::VecDeque;
 
 /// They hold no more than this, beyond the last of them, in bytes of their lines.
@@ -42,6 +43,11 @@ impl Queue {
         let (kind, shape) = cellar::kind(&ticket.errand.job)?;
         self.0.push_back(Waiting { ticket, kind, shape });
         Ok(())
+    }
+
+    /// Of the first of them.
+    pub fn kin(&self) -> Option<&Kin> {
+        self.0.front()?.ticket.kin.as_ref()
     }
 
     pub fn pop(&mut self) -> Option<Waiting> {

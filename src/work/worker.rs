@@ -213,7 +213,7 @@ fn work(
             let stay = answered.stay.as_mut();
             say(&answered.outcome, Told::of(&answered.outcome).word(stay.is_some()), sheet, tell)?;
             if let Some((stay, more)) = stay.zip(more) {
-                serve(stay, more, setting, tell)?;
+                let _ = serve(stay, more, setting, tell); // whoever does not hear us any more has died
             }
             answered.clean_up().map_err(std::io::Error::other)
         }

@@ -1,6 +1,6 @@
 //! Many jobs through one process: each is answered once and rightly, whatever the others do and whoever dies.
 
-use super::harness::{Host, in_rig, live, pause, rounds, unhurried, until};
+use super::harness::{Host, in_rig, live, on_the_host, pause, rounds, unhurried, until};
 use super::leftovers;
 use super::run::Started;
 use nix::sys::signal::{Signal, kill};
@@ -293,55 +293,63 @@ fn without_a_listener_all_is_cancelled() {
 
 #[test]
 fn a_killed_batch_is_gone_on_with() {
-    live(|host| {
-        let count = if in_rig() { 4 } else { 24 };
-        let jobs: Vec<Value> = (0..count)
-            .map(|n| json!({"id": format!("j{n}"), "argv": ["sh", "-c", "head -c 9000 /dev/zero | tr '\\0' x"]}))
-            .collect();
-        let lines: String = jobs.iter().map(|job| format!("{job}\n")).collect();
-        let file = host.file("jobs.jsonl", &lines);
-        let journal = host.dir("journal").to_str().expect("ours").to_owned();
-        let words = ["batch", &file, "--jobs", "3", "--journal", &journal];
-        let mut told = Vec::new();
-        let span = if in_rig() { 4000 } else { 400 };
-        for n in 1u64.. {
-            assert!(n < 200, "it does not come to its end");
-            let mut started = host.start(host.runcell(&words));
-            // Ever later: on a slow machine the first ones may not get as far as one answer.
-            pause(n * 7919 % (span + n * span / 2));
-            let killed = !started.is_over();
-            started.signal(Signal::SIGKILL);
-            host.note_runs();
-            let (code, out, err) = started.ended();
-            told.extend(answers(&out));
-            if !killed {
-                assert_eq!((code, err.as_str()), (0, ""));
-                break;
-            }
-        }
-        host.runs.borrow_mut().extend(told.iter().filter_map(|a| a["run"].as_str().map(str::to_owned)));
-        // Told twice is only what may not have been heard, and then it is the same.
-        let outcomes: BTreeSet<String> = told.iter().map(Value::to_string).collect();
-        let ids: BTreeSet<&str> = told.iter().filter_map(|a| a["id"].as_str()).collect();
-        assert_eq!((outcomes.len(), ids.len()), (count, count), "each job has one outcome: {told:?}");
-        assert!(told.iter().all(|a| a["verdict"] == "ok" && a["stdout"]["bytes"] == 9000), "{told:?}");
+    live(|host| killed_again_and_again(host, &[]));
+}
 
-        let (code, out, _) = host.words(&words);
-        assert_eq!((code, out.as_str()), (0, ""), "all was told");
-        let (code, out, _) =
-            host.words(&["batch", &host.file("other.jsonl", r#"{"id":"j0","argv":["false"]}"#), "--journal", &journal]);
-        assert!(code == 0 && out.contains("job:changed"), "{out}");
-        let (code, out, _) = host.words(&["batch", &host.file("nameless.jsonl", r#"{"argv":["true"]}"#), "--journal", &journal]);
-        assert!(code == 0 && out.contains("job:no_id"), "{out}");
-        let (code, out, _) = host.words(&["batch", &file, "--journal", &file]);
-        assert!(code == 2 && out.contains("journal:damaged"), "{out}");
-        until("nobody owns what the killed ones left", || {
-            let (code, out, err) = host.words(&["gc"]);
-            assert_eq!((code, err.as_str()), (0, ""), "{out}");
-            serde_json::from_str::<Value>(&out).expect("a document")["live"] == json!([])
-        });
-        host.words(&["warm", "--drain"]);
+#[test]
+fn so_is_one_whose_cells_serve_again() {
+    on_the_host(|host| killed_again_and_again(host, &["--reuse", "same-avatar"]));
+}
+
+fn killed_again_and_again(host: &Host, more: &[&str]) {
+    let count = if in_rig() { 4 } else { 24 };
+    let of = |n: usize| json!({"kata": "4kq9Zx2aBc", "name": if n.is_multiple_of(3) { "lion" } else { "bear" }});
+    let jobs: Vec<Value> = (0..count)
+        .map(|n| json!({"id": format!("j{n}"), "avatar": of(n), "argv": ["sh", "-c", "head -c 9000 /dev/zero | tr '\\0' x"]}))
+        .collect();
+    let lines: String = jobs.iter().map(|job| format!("{job}\n")).collect();
+    let file = host.file("jobs.jsonl", &lines);
+    let journal = host.dir("journal").to_str().expect("ours").to_owned();
+    let words = [&["batch", &file, "--jobs", "3", "--journal", &journal][..], more].concat();
+    let mut told = Vec::new();
+    let span = if in_rig() { 4000 } else { 400 };
+    for n in 1u64.. {
+        assert!(n < 200, "it does not come to its end");
+        let mut started = host.start(host.runcell(&words));
+        // Ever later: on a slow machine the first ones may not get as far as one answer.
+        pause(n * 7919 % (span + n * span / 2));
+        let killed = !started.is_over();
+        started.signal(Signal::SIGKILL);
+        host.note_runs();
+        let (code, out, err) = started.ended();
+        told.extend(answers(&out));
+        if !killed {
+            assert_eq!((code, err.as_str()), (0, ""));
+            break;
+        }
+    }
+    host.runs.borrow_mut().extend(told.iter().filter_map(|a| a["run"].as_str().map(str::to_owned)));
+    // Told twice is only what may not have been heard, and then it is the same.
+    let outcomes: BTreeSet<String> = told.iter().map(Value::to_string).collect();
+    let ids: BTreeSet<&str> = told.iter().filter_map(|a| a["id"].as_str()).collect();
+    assert_eq!((outcomes.len(), ids.len()), (count, count), "each job has one outcome: {told:?}");
+    assert!(told.iter().all(|a| a["verdict"] == "ok" && a["stdout"]["bytes"] == 9000), "{told:?}");
+
+    let (code, out, _) = host.words(&words);
+    assert_eq!((code, out.as_str()), (0, ""), "all was told");
+    let (code, out, _) =
+        host.words(&["batch", &host.file("other.jsonl", r#"{"id":"j0","argv":["false"]}"#), "--journal", &journal]);
+    assert!(code == 0 && out.contains("job:changed"), "{out}");
+    let (code, out, _) = host.words(&["batch", &host.file("nameless.jsonl", r#"{"argv":["true"]}"#), "--journal", &journal]);
+    assert!(code == 0 && out.contains("job:no_id"), "{out}");
+    let (code, out, _) = host.words(&["batch", &file, "--journal", &file]);
+    assert!(code == 2 && out.contains("journal:damaged"), "{out}");
+    until("nobody owns what the killed ones left", || {
+        let (code, out, err) = host.words(&["gc"]);
+        assert_eq!((code, err.as_str()), (0, ""), "{out}");
+        serde_json::from_str::<Value>(&out).expect("a document")["live"] == json!([])
     });
+    host.words(&["warm", "--drain"]);
 }
 
 #[test]

@@ -155,6 +155,12 @@ impl Host {
         std::fs::write(self.dir("policy.toml"), ids).expect("a file of ours");
     }
 
+    /// The same with ids for so many cells.
+    pub(crate) fn few_slots(&self, count: u32) {
+        let ids = format!("[ids]\nfirst = {}\ncount = {}\n", self.first_id(), count * 65_536);
+        std::fs::write(self.dir("policy.toml"), ids).expect("a file of ours");
+    }
+
     /// The same with a range of 128 slots, below where those of other tests are.
     pub(crate) fn many_slots(&self, more: &str) {
         let first = (1 << 29) + self.number % 60 * 128 * 65_536;

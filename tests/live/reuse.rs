@@ -222,6 +222,21 @@ fn whoever_ends_while_it_waits_is_followed_by_another() {
 }
 
 #[test]
+fn cells_that_wait_give_way_where_ids_are_few() {
+    live(|host| {
+        host.few_slots(2);
+        let mut batch = Batch::new(host, &["--jobs", "2", "--ahead", "2", "--reuse", "same-avatar"]);
+        let names = ["lion", "bear", "owl", "fox", "lion", "lion", "owl", "bear"];
+        for name in names {
+            batch.send(sh(name, "echo here"));
+        }
+        let all = batch.finish();
+        assert_eq!(all.len(), names.len());
+        assert!(all.iter().all(|answer| said(answer) == "here\n"), "{all:?}");
+    });
+}
+
+#[test]
 fn cancelled_ones_and_a_crowd_are_all_answered() {
     live(|host| {
         let mut batch = Batch::new(host, &["--jobs", "2", "--ahead", "2", "--reuse", "same-avatar"]);
