@@ -45,6 +45,18 @@ def side_by_side(act, count, at_a_time):
     return (time.monotonic() - began) * 1e3
 
 
+def compared(title, contenders, base, jobs, runs):
+    """Runs all of them, one after the other and some times: their wall times, and jobs a second."""
+    times = {name: [] for name in contenders}
+    for _ in range(max(3, runs // 6)):
+        for name, act in contenders.items():
+            times[name].append(act())
+    figures = ratios(title, times, base)
+    rows = [(name, f"{jobs * 1e3 / statistics.median(t):.0f}") for name, t in times.items()]
+    table("jobs a second", ("contender", "median"), rows)
+    return figures
+
+
 def throughput(runcell, work, runs, bare, jobs=100):
     """The same number of jobs by a batch and by a loop of a bare runtime, each with several at a time. `bare` runs one by name."""
     root = os.path.join(work, "batch")
@@ -55,14 +67,7 @@ def throughput(runcell, work, runs, bare, jobs=100):
     for name, act in bare.items():
         for at_a_time in [2, 3]:
             contenders[f"{name}, {at_a_time} at a time"] = lambda act=act, n=at_a_time: side_by_side(act, jobs, n)
-    times = {name: [] for name in contenders}
-    for _ in range(max(3, runs // 6)):
-        for name, act in contenders.items():
-            times[name].append(act())
-    figures = ratios(f"{jobs} jobs of `true`, whole", times, "runcell batch --jobs 2")
-    rows = [(name, f"{jobs * 1e3 / statistics.median(t):.0f}") for name, t in times.items()]
-    table("jobs a second", ("contender", "median"), rows)
-    return figures
+    return compared(f"{jobs} jobs of `true`, whole", contenders, "runcell batch --jobs 2", jobs, runs)
 
 
 OWN = '{"argv": ["true"], "avatar": {"kata": "4kq9Zx2aBc", "name": "lion"}}\n'
@@ -76,14 +81,7 @@ def again(runcell, work, runs, jobs=1000):
         for n in (2, 3, 4)
     }
     contenders["fork + exec, 2 at a time"] = lambda: side_by_side(lambda: subprocess.run(["true"], check=True), jobs, 2)
-    times = {name: [] for name in contenders}
-    for _ in range(max(3, runs // 6)):
-        for name, act in contenders.items():
-            times[name].append(act())
-    figures = ratios(f"{jobs} jobs of one avatar, whole", times, "fork + exec, 2 at a time")
-    rows = [(name, f"{jobs * 1e3 / statistics.median(t):.0f}") for name, t in times.items()]
-    table("jobs a second", ("contender", "median"), rows)
-    return figures
+    return compared(f"{jobs} jobs of one avatar, whole", contenders, "fork + exec, 2 at a time", jobs, runs)
 
 
 def figures_of(pid):
