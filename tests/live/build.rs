@@ -38,7 +38,7 @@ const FIVE: [&str; 5] = [
 
 #[test]
 fn a_stage_is_run_once_and_only_what_comes_after_a_change_again() {
-    live(|host| {
+    on_the_host(|host| {
         recipe(host, &FIVE[..4]);
         let first = build(host);
         assert_eq!((&first["ran"], &first["failed"]), (&json!(5), &json!(null)), "{first}");
@@ -63,7 +63,7 @@ fn a_stage_is_run_once_and_only_what_comes_after_a_change_again() {
 
 #[test]
 fn a_stage_that_writes_nothing_is_no_layer() {
-    live(|host| {
+    on_the_host(|host| {
         recipe(host, &["run = 'true'", "run = 'echo x > /x'", "run = 'cat /x > /dev/null; echo gone > /tmp/t; echo > s'"]);
         build(host);
         let (_, out, _) = host.words(&["image", "inspect", "env"]);
@@ -98,7 +98,7 @@ fn a_stage_that_fails_is_named_and_those_before_it_stay() {
 
 #[test]
 fn what_is_for_every_time_is_done_at_each_run_and_by_no_stage() {
-    live(|host| {
+    on_the_host(|host| {
         recipe(
             host,
             &["run = 'echo a > /a'", "run = 'echo each $(grep -c : /proc/net/dev); export E=$(cat /a)'\neverytime = true"],
@@ -129,7 +129,7 @@ fn what_is_for_every_time_is_done_at_each_run_and_by_no_stage() {
 
 #[test]
 fn of_two_builders_of_one_stage_one_works() {
-    live(|host| {
+    on_the_host(|host| {
         recipe(host, &["run = 'sleep 1; echo a > /a'", "run = 'sleep 1; echo b > /b'"]);
         let words = ["image", "build", "env", "--json"];
         let started: Vec<_> = (0..3).map(|_| host.start(host.runcell(&words))).collect();

@@ -1,6 +1,6 @@
 //! Files that come back: what was made, changed and deleted, by content, within bounds, and nothing that is no file.
 
-use super::harness::{in_rig, live, unhurried};
+use super::harness::{in_rig, live, on_the_host, unhurried};
 use super::run::bytes;
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ fn created_changed_deleted_and_what_stayed() {
 
 #[test]
 fn only_what_the_globs_name() {
-    live(|host| {
+    on_the_host(|host| {
         let script = "mkdir -p out/deep; echo 1 > out/a.txt; echo 1 > out/deep/b.txt; echo 1 > c.txt; echo 1 > out/a.bin; ln -s /etc out/link";
         let collected = |globs: &[&str]| {
             let ran = host.run(json!({"argv": ["sh", "-c", script], "collect": globs}));
@@ -89,7 +89,7 @@ fn a_directory_swapped_for_a_link_leads_nowhere() {
 
 #[test]
 fn any_name_comes_back() {
-    live(|host| {
+    on_the_host(|host| {
         let program = r"import os
 for name in [b'a\xffb', b'\n', b'-', b'\x1b[2J', 'é'.encode(), b'x' * 255, b'd/\xfe', b'\\', b'$(id)']:
     os.makedirs(os.path.dirname(b'/sandbox/' + name), exist_ok=True)
@@ -133,7 +133,7 @@ fn each_file_and_all_together_have_their_bounds() {
 
 #[test]
 fn a_thousand_files_come_back_and_no_more() {
-    live(|host| {
+    on_the_host(|host| {
         let ran = host.run(all("for n in $(seq 1200); do echo $n > $n; done", json!({})));
         assert_eq!((ran.is("ok").outcome.files.created.len(), ran.skipped().len()), (1000, 200));
         assert!(ran.skipped().iter().all(|(_, why)| *why == "too_many"));

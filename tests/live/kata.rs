@@ -58,7 +58,7 @@ fn what_is_asked_wrongly_is_told_by_a_stable_word() {
 
 #[test]
 fn a_home_is_what_the_last_run_left() {
-    live(|host| {
+    on_the_host(|host| {
         let dojo = Dojo::new(host, &["--prune", "*.o", "--prune", "__pycache__"]);
         let script = "cat n 2>/dev/null; echo x >> n; mkdir -p d/e __pycache__ empty; echo hi > d/e/f; echo > d/x.o; \
                       echo > __pycache__/y; chmod 755 tool; rm -f gone; ln -sf /etc/passwd link";
@@ -249,7 +249,7 @@ fn a_timeout_has_no_colour_and_keeps_what_was_written() {
 
 #[test]
 fn a_second_run_waits_or_is_refused_and_so_is_one_too_many() {
-    live(|host| {
+    on_the_host(|host| {
         host.policy("[katas]\ncells = 2\ncells_in_all = 2\nqueue = 2");
         let dojo = Dojo::new(host, &["--cells", "1"]);
         dojo.script("lion", "echo x >> n; [ -e woken ] || { touch woken; sleep 600; }; exit 0");
@@ -275,7 +275,7 @@ fn a_second_run_waits_or_is_refused_and_so_is_one_too_many() {
 
 #[test]
 fn a_shared_directory_is_everybodys_until_it_is_full() {
-    live(|host| {
+    on_the_host(|host| {
         host.policy("[katas]\nshared = '1MiB'\nshared_entries = 100");
         let dojo = Dojo::new(host, &["--shared"]);
         let ids = [
@@ -372,16 +372,16 @@ fn a_waiting_cell_is_its_avatars_alone() {
 
 #[test]
 fn killed_at_any_moment_a_home_is_the_old_or_the_new_one() {
-    live(|host| {
+    on_the_host(|host| {
         let dojo = Dojo::new(host, &[]);
         let script = "n=$(cat n); for f in a b c d; do echo $n $f > $f; done; rm -f big*; head -c 300000 /dev/urandom > big$n; echo $((n + 1)) > n";
         dojo.avatar("lion", &json!({"cyber-dojo.sh": script, "n": "0\n"}));
-        let all = rounds(50).min(if in_rig() { 2 } else { 50 });
+        let all = rounds(50);
         let began = Instant::now();
         dojo.press("lion", &json!({})).is("ok");
         // A little longer than a run takes here and now.
         let span = u64::try_from(began.elapsed().as_millis()).expect("some ms") * 5 / 4;
-        let span = span.clamp(1, if in_rig() { 4000 } else { 800 });
+        let span = span.clamp(1, 800);
         let (mut number, mut survived) = (1u64, 0);
         for n in 0..u64::from(all) {
             let started = dojo.begin("lion", &json!({"files": {"brought": format!("{n}")}}), &[]);
@@ -466,8 +466,8 @@ fn what_a_killed_retirer_leaves_gc_finishes() {
 /// What the issue calls a real session.
 #[test]
 fn a_class_practises_through_red_amber_and_green() {
-    live(|host| {
-        let (people, presses) = if in_rig() { (2, 3) } else { (64, 10) };
+    on_the_host(|host| {
+        let (people, presses) = (64, 10);
         host.many_slots("[katas]\ncells = 6\ncells_in_all = 6");
         let dojo = Dojo::new(host, &["--colours", "python-unittest"]);
         let c = "5kq9Zx2aBc";

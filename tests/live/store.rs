@@ -128,7 +128,7 @@ fn twenty_runs_share_one_tree() {
 
 #[test]
 fn names_come_and_go_and_what_is_in_use_stays() {
-    live(|host| {
+    on_the_host(|host| {
         answer(host, &["image", "import", &archive(host, "a", &[]), "--name", "a:1"]);
         answer(host, &["image", "import", &archive(host, "b", &[]), "--name", "b:1"]);
         answer(host, &["image", "tag", "a:1", "a:2"]);
@@ -158,7 +158,7 @@ fn names_come_and_go_and_what_is_in_use_stays() {
 
 #[test]
 fn gc_takes_the_least_recently_used_and_says_so_before() {
-    live(|host| {
+    on_the_host(|host| {
         for name in ["x", "y", "z"] {
             answer(host, &["image", "import", &archive(host, name, &[]), "--name", name]);
         }
