@@ -194,18 +194,19 @@ impl Batch<'_> {
         let os = |e| faults::ours(&e);
         self.take_lines();
         self.fill_lanes();
+        let mut barren = None;
         if self.stage == Stage::Open {
             let waits = |w: &&Waiting| !w.ticket.kin.as_ref().is_some_and(|kin| self.has(kin));
             let queued: Vec<(Kind, &Job)> = self.queue.iter().filter(waits).map(|w| (w.kind, &w.shape)).collect();
             // Without cells made ahead it is slower, no more.
-            let _ = self.cellar.tend(self.setting, &queued, !self.lines.ended());
+            barren = self.cellar.tend(self.setting, &queued, !self.lines.ended()).ok().flatten();
         }
         if self.over() {
             return Ok(());
         }
         let tick = tick.filter(|_| !self.lanes.is_empty());
         let idle = self.kept.tend();
-        let until = [tick, idle].into_iter().flatten().min();
+        let until = [tick, idle, barren].into_iter().flatten().min();
         let ready = watch::any(&self.sources(signals), until).at("wait for", "the batch's jobs").map_err(os)?;
         // From the last number to the first, as what is over is taken out.
         for source in ready.into_iter().rev() {

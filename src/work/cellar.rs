@@ -108,13 +108,14 @@ impl Cellar {
     }
 
     /// Starts makers where cells are wanted. `queued`: the jobs that wait, first come first; `more`: whether others may come.
+    /// Answers when a kind of which none could be made is to be tried again: by then nothing else may have happened.
     ///
     /// # Errors
     /// of pipe and fork.
-    pub fn tend(&mut self, setting: Setting<'_>, queued: &[(Kind, &Job)], more: bool) -> Result<(), Fault> {
+    pub fn tend(&mut self, setting: Setting<'_>, queued: &[(Kind, &Job)], more: bool) -> Result<Option<u64>, Fault> {
         let now = clock::now_ns();
         if self.most == 0 || self.makers.len() >= self.makers_most || now.saturating_sub(self.last_ns) > IDLE_NS {
-            return Ok(());
+            return Ok(None);
         }
         self.own.retain(|own| !own.cell.expired() && own.cell.dir().path().exists());
         self.barren.retain(|(_, until)| *until > now);
@@ -131,7 +132,7 @@ impl Cellar {
             let maker = Maker::start(setting, kind, shape)?;
             self.makers.push(maker);
         }
-        Ok(())
+        Ok(self.barren.iter().map(|(_, until)| *until).min())
     }
 
     /// What to poll for reading, by number.

@@ -91,10 +91,11 @@ pub(crate) fn pause(ms: u64) {
 
 /// Asks again and again until it is so.
 #[track_caller]
+/// Never is after a minute: how fast a host is that has other things to do, these tests do not judge.
 pub(crate) fn until(what: &str, so: impl Fn() -> bool) {
     let began = Instant::now();
     while !so() {
-        assert!(began.elapsed() < slack(Duration::from_secs(10)), "it never came to be that {what}");
+        assert!(began.elapsed() < slack(Duration::from_secs(60)), "it never came to be that {what}");
         pause(5);
     }
 }
@@ -144,6 +145,15 @@ impl Host {
         path.to_str().expect("a path of ours").to_owned()
     }
 
+    /// The same for a program: a script of the shell in a directory of its own, as its name is how a runtime is known.
+    pub(crate) fn script(&self, name: &str, text: &str) -> String {
+        std::fs::create_dir_all(self.dir("work/bin")).expect("a directory of ours");
+        let name = Path::new(name).file_name().expect("a name").to_str().expect("text");
+        let path = self.file(&format!("bin/{name}"), format!("#!/bin/sh\n{text}"));
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("chmod of our own file");
+        path
+    }
+
     /// The first host id of this test's range.
     pub(crate) fn first_id(&self) -> u32 {
         IDS_FIRST + self.number * SLOTS * 65_536
@@ -170,9 +180,14 @@ impl Host {
 
     /// The binary with this host's state and policy, before its own words.
     pub(crate) fn runcell(&self, words: &[&str]) -> Command {
+        self.runcell_by(&gate::runtime(), words)
+    }
+
+    /// The same with another runtime.
+    pub(crate) fn runcell_by(&self, runtime: &str, words: &[&str]) -> Command {
         let mut command = command(env!("CARGO_BIN_EXE_runcell"));
         command.arg("--root").arg(self.root()).arg("--policy").arg(self.dir("policy.toml"));
-        command.args(["--runtime", &gate::runtime()]).args(words).current_dir(self.dir("work"));
+        command.args(["--runtime", runtime]).args(words).current_dir(self.dir("work"));
         command.stdin(Stdio::null());
         command
     }
