@@ -12,6 +12,7 @@ import tempfile
 import time
 
 import batch
+import docker
 import images
 import katas
 import plot
@@ -213,7 +214,7 @@ def main():
     os.chmod(work, 0o755)
     try:
         known = {"cold": cold, "warm": warm, "output": output, "sequential": sequential}
-        known |= {"batch": many, "reuse": batch.again, "soak": batch.soak, "press": katas.press}
+        known |= {"batch": many, "reuse": batch.again, "soak": batch.soak, "press": katas.press, "docker": docker.throughput}
         known |= {"start": images.start, "build": images.build, "import": images.bring_in}
         figures = {name: known[name](runcell, work, args.runs) for name in args.only.split(",")}
     finally:

@@ -56,7 +56,9 @@ impl Common {
     }
 }
 
+// Each builds its own words when it is named: building them all would cost a warm run a twentieth of its time.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(super) enum Command {
     /// Run one job: streams go through, or with --json/--job one Outcome on stdout
     Run(RunArgs),
@@ -102,6 +104,7 @@ pub(super) enum Command {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(super) enum KataWords {
     /// Make a kata
     New(KataNew),
@@ -193,6 +196,7 @@ pub(super) struct KataRun {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(super) enum ImageWords {
     /// Show what the store holds
     List {

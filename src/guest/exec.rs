@@ -1,54 +1,70 @@
-//! The program's own process, from fork to execve: everything that must hold for it is set here, last the filter.
+//! The program's own process, from clone to execve: everything that must hold for it is set here, last the filter.
 
 use super::ready::Ready;
 use crate::model::wire::{Dispatch, StartFailure, Step};
 use crate::os::{limit, signal, sys, topology};
 use nix::unistd::Pid;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 /// How much of a program's beginning tells what it is (BINPRM_BUF_SIZE, linux/binfmts.h).
 const HEAD: u64 = 256;
 
-/// A child on its way to execve.
-pub struct Started {
-    pub pid: Pid,
-    /// Ends silently when execve succeeds (it is close-on-exec), or carries why it did not.
-    pub word: OwnedFd,
+/// What a program is born with.
+#[derive(Debug)]
+pub struct Cradle {
+    stack: sys::Stack,
+    /// Our own place in the kernel's choice of whom to kill when memory ends. The program inherits another: its process has no way
+    /// to its own file in /proc, which belongs to host root as long as it shares our memory (measured: EACCES).
+    score: File,
+    own_score: String,
 }
 
-/// Forks the program's process.
-///
-/// # Errors
-/// of pipe and fork.
-pub fn start(dispatch: &Dispatch, stdio: [OwnedFd; 3], ready: &Ready) -> io::Result<Started> {
-    let (word, tell) = io::pipe()?;
-    match sys::fork()? {
-        sys::Fork::Child => {
-            drop(word);
-            let failure = become_program(dispatch, &stdio, ready);
-            // At most 4 KiB, which a pipe takes in one piece.
-            let bytes = postcard::to_stdvec(&failure).unwrap_or_default();
-            let _ = (&tell).write_all(&bytes);
-            sys::exit_now(127)
-        }
-        sys::Fork::Parent(pid) => Ok(Started { pid: Pid::from_raw(pid), word: word.into() }),
+impl Cradle {
+    /// # Errors
+    /// of mmap, and of opening what only a dumpable process may.
+    pub fn new() -> io::Result<Self> {
+        let mut score = File::options().read(true).write(true).open("/proc/self/oom_score_adj")?;
+        let mut own_score = String::new();
+        score.read_to_string(&mut own_score)?;
+        Ok(Self { stack: sys::Stack::new()?, score, own_score })
     }
 }
 
-/// What the child had to say: nothing, if its execve succeeded.
+/// Starts the program. The child shares our memory until its execve, so that nothing is copied and its word is known at once:
+/// the process that has become the program, or why it did not. Meanwhile we hear nobody; a program on a file system that does
+/// not answer is ended from outside.
 ///
 /// # Errors
-/// of read.
-pub fn failure(word: OwnedFd) -> io::Result<Option<StartFailure>> {
-    let mut bytes = Vec::new();
-    File::from(word).take(64 * 1024).read_to_end(&mut bytes)?;
-    match bytes.is_empty() {
-        true => Ok(None),
-        false => postcard::from_bytes(&bytes).map(Some).map_err(io::Error::other),
+/// of clone, and of what comes before it.
+pub fn start(d: &Dispatch, stdio: &[OwnedFd; 3], ready: &Ready, cradle: &mut Cradle) -> io::Result<Result<Pid, StartFailure>> {
+    let Cradle { stack, score, own_score } = cradle;
+    let goal = Goal::of(d)?;
+    let mut failure = None;
+    score.write_at(d.oom_score_adj.to_string().as_bytes(), 0)?;
+    let pid = sys::lend(stack, &mut || failure = Some(become_program(d, &goal, stdio, ready)));
+    // Were that refused, we would be as likely to be chosen as the program, but for our size.
+    let _ = score.write_at(own_score.as_bytes(), 0);
+    let pid = Pid::from_raw(pid?);
+    Ok(failure.map_or(Ok(pid), Err))
+}
+
+/// What is executed. It is made before there is a child, which would leave it in our memory.
+struct Goal {
+    argv: sys::Strings,
+    env: sys::Strings,
+    places: Vec<CString>,
+}
+
+impl Goal {
+    fn of(d: &Dispatch) -> io::Result<Self> {
+        let name = d.argv.first().map(String::as_str).unwrap_or_default();
+        let places = candidates(name, &d.env).into_iter().map(CString::new).collect::<Result<_, _>>()?;
+        Ok(Self { argv: sys::Strings::new(&d.argv)?, env: sys::Strings::new(&d.env)?, places })
     }
 }
 
@@ -58,24 +74,16 @@ fn failed(step: Step, path: &str, e: &io::Error) -> StartFailure {
 }
 
 /// Returns only if it failed.
-fn become_program(d: &Dispatch, stdio: &[OwnedFd; 3], ready: &Ready) -> StartFailure {
+fn become_program(d: &Dispatch, goal: &Goal, stdio: &[OwnedFd; 3], ready: &Ready) -> StartFailure {
     match prepare(d, stdio, ready) {
         Err(failure) => failure,
-        Ok((argv, env)) => execute(d, &argv, &env),
+        Ok(()) => execute(d, goal),
     }
 }
 
-type Strings = Vec<CString>;
-
-fn prepare(d: &Dispatch, stdio: &[OwnedFd; 3], ready: &Ready) -> Result<(Strings, Strings), StartFailure> {
-    let strings = |all: &[String]| all.iter().map(|s| CString::new(s.as_str())).collect::<Result<Strings, _>>();
-    let invalid = |_| failed(Step::Exec, "argv", &io::Error::from_raw_os_error(libc::EINVAL));
-    let (argv, env) = (strings(&d.argv).map_err(invalid)?, strings(&d.env).map_err(invalid)?);
+fn prepare(d: &Dispatch, stdio: &[OwnedFd; 3], ready: &Ready) -> Result<(), StartFailure> {
     let fork = |e: io::Error| failed(Step::Fork, "", &e);
     nix::unistd::setsid().map_err(|e| fork(e.into()))?;
-    // /proc/self of an undumpable process belongs to host root (measured: EACCES). No program runs yet that could look at us.
-    nix::sys::prctl::set_dumpable(true).map_err(|e| fork(e.into()))?;
-    std::fs::write("/proc/self/oom_score_adj", d.oom_score_adj.to_string()).map_err(fork)?;
     sys::default_sigpipe();
     signal::unblock_all().map_err(fork)?;
     for (number, fd) in (0..).zip(stdio) {
@@ -91,31 +99,27 @@ fn prepare(d: &Dispatch, stdio: &[OwnedFd; 3], ready: &Ready) -> Result<(Strings
     for (name, value) in &d.rlimits {
         limit::set(*name, *value).map_err(|e| failed(Step::Rlimit, &format!("{name:?}"), &e))?;
     }
-    ready.filter(d).map_err(|e| failed(Step::Confine, "seccomp", &e))?;
-    Ok((argv, env))
+    ready.filter(d).map_err(|e| failed(Step::Confine, "seccomp", &e))
 }
 
 /// Tries each place where the program may be, as execvp(3) does, but keeps apart what that lumps together: a program that
 /// exists and whose interpreter does not ends the search, as the answer would else be "no such program".
-fn execute(d: &Dispatch, argv: &[CString], env: &[CString]) -> StartFailure {
-    let name = d.argv.first().map(String::as_str).unwrap_or_default();
-    let mut answer = (libc::ENOENT, name.to_owned());
-    for candidate in candidates(name, &d.env) {
-        let Ok(path) = CString::new(candidate.as_str()) else { continue };
+fn execute(d: &Dispatch, goal: &Goal) -> StartFailure {
+    let mut answer = (libc::ENOENT, d.argv.first().cloned().unwrap_or_default());
+    for path in &goal.places {
+        let place = OsStr::from_bytes(path.to_bytes());
         // Most places have no such program, and a look is cheaper than a try.
-        if std::fs::symlink_metadata(&candidate).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+        if std::fs::symlink_metadata(place).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
             continue;
         }
-        let errno = match nix::unistd::execve(&path, argv, env) {
-            Ok(never) => match never {},
-            Err(e) => e as i32,
-        };
-        let exists = std::fs::metadata(&candidate).is_ok();
+        let errno = sys::execve(path, &goal.argv, &goal.env).raw_os_error().unwrap_or(libc::EIO);
+        let exists = std::fs::metadata(place).is_ok();
+        let place = || path.to_string_lossy().into_owned();
         match errno {
             libc::ENOENT | libc::ENOTDIR if !exists => {}
             // Not the last word: a later directory may have one that can be executed.
-            libc::EACCES => answer = (errno, candidate),
-            _ => return described(errno, &candidate),
+            libc::EACCES => answer = (errno, place()),
+            _ => return described(errno, &place()),
         }
     }
     described(answer.0, &answer.1)

@@ -10,9 +10,10 @@
 //! The program shares our uid. It cannot trace us (not dumpable), signal us (PID 1 and, with Landlock ABI 6, scoped), nor
 //! change our limits (seccomp). That is why the payload's descriptors never include our socket.
 
+use super::exec::{self, Cradle};
 use super::ready::Ready;
 use super::renew::Places;
-use super::{deliver, exec, harvest, reap};
+use super::{deliver, harvest, reap};
 use crate::model::wire::{Dispatch, Exit, Order, Report, StartFailure, Step};
 use crate::os::signal::Signals;
 use crate::os::socket::{self, Peer};
@@ -52,7 +53,8 @@ fn live() -> Result<(), Over> {
     if std::process::id() != 1 {
         return Err(Over);
     }
-    // First of all: neither /proc/1/mem nor /proc/1/fd may be opened by the program (measured: without this both can be written).
+    let mut cradle = Cradle::new()?;
+    // Before all that a program could meet: neither /proc/1/mem nor /proc/1/fd may be opened by the program (measured: without this both can be written).
     nix::sys::prctl::set_dumpable(false).map_err(io::Error::from)?;
     let listener = sys::inherited(3)?;
     // One that is to wait is told how long, and has what it may prepare at descriptor 4.
@@ -68,7 +70,7 @@ fn live() -> Result<(), Over> {
     drop(listener);
     peer.send(&Report::Hello, &[])?;
     let mut places = None;
-    while job(&peer, &signals, &mut ready, &mut places)? {
+    while job(&peer, &signals, &mut cradle, &mut ready, &mut places)? {
         let (Some(places), Order::Renew) = (&places, next(&peer)?) else { return Ok(()) };
         places.renew()?;
         peer.send(&Report::Renewed, &[])?;
@@ -77,7 +79,13 @@ fn live() -> Result<(), Over> {
 }
 
 /// One job. `true`: there may be another.
-fn job(peer: &Peer, signals: &Signals, ready: &mut Ready, places: &mut Option<Places>) -> Result<bool, Over> {
+fn job(
+    peer: &Peer,
+    signals: &Signals,
+    cradle: &mut Cradle,
+    ready: &mut Ready,
+    places: &mut Option<Places>,
+) -> Result<bool, Over> {
     let Some((dispatch, order, stdio)) = dispatch(peer)? else { return Ok(false) };
     if places.is_none() && !dispatch.places.is_empty() {
         *places = Some(Places::open(&dispatch.places)?);
@@ -90,13 +98,26 @@ fn job(peer: &Peer, signals: &Signals, ready: &mut Ready, places: &mut Option<Pl
             return Ok(false);
         }
     };
-    let Some((exit, at_ns)) = program(peer, signals, &dispatch, stdio, ready)? else { return Ok(false) };
+    let started = exec::start(&dispatch, &stdio, ready, cradle).unwrap_or_else(|e| {
+        let errno = e.raw_os_error().unwrap_or(libc::EAGAIN);
+        Err(StartFailure { step: Step::Fork, errno, path: String::new(), head: Default::default(), mode: 0 })
+    });
+    drop(stdio);
+    let main = match started {
+        Ok(main) => main,
+        Err(failure) => {
+            peer.send(&Report::NotStarted(failure), &[])?;
+            return Ok(false);
+        }
+    };
+    peer.send(&Report::Started { at_ns: clock::now_ns() }, &[])?;
+    let (exit, at_ns) = Life::of(main, &dispatch).watched(peer, signals)?;
     peer.send(&Report::Ended { exit, at_ns }, &[])?;
     if let Some(collect) = &dispatch.collect {
         while !matches!(next(peer)?, Order::Harvest) {} // Stop and Kill have nothing left to end
         harvest::send(peer, collect, delivered)?;
+        peer.send(&Report::Done, &[])?;
     }
-    peer.send(&Report::Done, &[])?;
     Ok(places.is_some())
 }
 
@@ -128,50 +149,15 @@ fn dispatch(peer: &Peer) -> Result<Option<(Dispatch, File, [OwnedFd; 3])>, Over>
     Ok(Some((dispatch, order, [stdin, stdout, stderr])))
 }
 
-/// Starts the program and stays until every process but us is gone. `None`: it never started, and that has been said.
-fn program(
-    peer: &Peer,
-    signals: &Signals,
-    dispatch: &Dispatch,
-    stdio: [OwnedFd; 3],
-    ready: &Ready,
-) -> Result<Option<(Exit, u64)>, Over> {
-    let started = match exec::start(dispatch, stdio, ready) {
-        Ok(started) => started,
-        Err(e) => {
-            let errno = e.raw_os_error().unwrap_or(libc::EAGAIN);
-            let failure = StartFailure { step: Step::Fork, errno, path: String::new(), head: Default::default(), mode: 0 };
-            peer.send(&Report::NotStarted(failure), &[])?;
-            return Ok(None);
-        }
-    };
-    let mut life = Life {
-        main: started.pid,
-        word: Some(started.word),
-        exit: None,
-        kill_at: None,
-        backstop: clock::now_ns().saturating_add(dispatch.backstop_ns),
-        grace: dispatch.grace_ns,
-        failed: false,
-    };
-    while !life.over() {
-        life.step(peer, signals)?;
-    }
-    Ok(life.exit.filter(|_| !life.failed))
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     Socket,
     Signals,
-    Word,
 }
 
 /// The program's life as init sees it.
 struct Life {
     main: Pid,
-    /// Where the child says why it could not execute; closes by itself when it could.
-    word: Option<OwnedFd>,
     /// The main process's end, and when.
     exit: Option<(Exit, u64)>,
     /// After this time everything is killed, again and again until nothing is left.
@@ -179,25 +165,29 @@ struct Life {
     /// A stop of our own, should the supervisor be asleep.
     backstop: u64,
     grace: u64,
-    failed: bool,
 }
 
 impl Life {
-    /// The main process has ended and no other is left.
-    fn over(&self) -> bool {
-        self.exit.is_some() && self.word.is_none() && reap::none_left()
+    fn of(main: Pid, d: &Dispatch) -> Self {
+        let backstop = clock::now_ns().saturating_add(d.backstop_ns);
+        Self { main, exit: None, kill_at: None, backstop, grace: d.grace_ns }
+    }
+
+    /// Stays until every process but us is gone: how the main one ended, and when.
+    fn watched(mut self, peer: &Peer, signals: &Signals) -> Result<(Exit, u64), Over> {
+        loop {
+            if let Some(end) = self.exit
+                && reap::none_left()
+            {
+                return Ok(end);
+            }
+            self.step(peer, signals)?;
+        }
     }
 
     fn step(&mut self, peer: &Peer, signals: &Signals) -> Result<(), Over> {
-        let mut sources = vec![(Source::Socket, peer.as_fd(), For::Read), (Source::Signals, signals.as_fd(), For::Read)];
-        if let Some(word) = &self.word {
-            sources.push((Source::Word, word.as_fd(), For::Read));
-        }
+        let sources = [(Source::Socket, peer.as_fd(), For::Read), (Source::Signals, signals.as_fd(), For::Read)];
         let ready = watch::any(&sources, Some(self.kill_at.unwrap_or(self.backstop)))?;
-        // The word first: a program that starts and ends at once must be known to have started.
-        if ready.contains(&Source::Word) {
-            self.heed_word(peer)?;
-        }
         if ready.contains(&Source::Socket) {
             match next(peer)? {
                 Order::Stop => self.stop(),
@@ -216,18 +206,6 @@ impl Life {
             self.stop();
         }
         self.kill_if_due();
-        Ok(())
-    }
-
-    fn heed_word(&mut self, peer: &Peer) -> Result<(), Over> {
-        let Some(word) = self.word.take() else { return Ok(()) };
-        match exec::failure(word)? {
-            None => peer.send(&Report::Started { at_ns: clock::now_ns() }, &[])?,
-            Some(failure) => {
-                self.failed = true;
-                peer.send(&Report::NotStarted(failure), &[])?;
-            }
-        }
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use std::io::{self, Read};
 #[derive(Debug, Default)]
 pub struct Ready {
     rules: Option<(Vec<String>, Rules)>,
-    filter: Option<Vec<u8>>,
+    filtered: bool,
 }
 
 impl Ready {
@@ -35,16 +35,19 @@ impl Ready {
     /// of Landlock and seccomp.
     pub fn for_more(&mut self, d: &Dispatch) -> io::Result<()> {
         // A filter allows no choice of a node for memory.
-        if d.node.is_none() { self.prepare(&d.writable, &d.filter) } else { Ok(()) }
+        match &d.filter {
+            Some(filter) if d.node.is_none() => self.prepare(&d.writable, filter),
+            _ => Ok(()),
+        }
     }
 
     fn prepare(&mut self, writable: &[String], filter: &[u8]) -> io::Result<()> {
         if self.rules.as_ref().is_none_or(|(known, _)| known != writable) {
             self.rules = Some((writable.to_vec(), confine::program(writable)?));
         }
-        if self.filter.is_none() {
+        if !self.filtered {
             confine::install(filter)?;
-            self.filter = Some(filter.to_vec());
+            self.filtered = true;
         }
         Ok(())
     }
@@ -63,11 +66,12 @@ impl Ready {
     /// The same with the filter.
     ///
     /// # Errors
-    /// of seccomp.
+    /// of seccomp; and where there is none, neither ahead of the job nor with it.
     pub fn filter(&self, d: &Dispatch) -> io::Result<()> {
-        match &self.filter {
-            Some(known) if *known == d.filter => Ok(()),
-            _ => confine::install(&d.filter),
+        match &d.filter {
+            _ if self.filtered => Ok(()),
+            Some(filter) => confine::install(filter),
+            None => Err(io::ErrorKind::NotFound.into()),
         }
     }
 }

@@ -37,7 +37,7 @@ pub enum Report {
     },
     /// It has not, and nothing ran.
     NotStarted(StartFailure),
-    /// The main process has ended so, and no other process is left in the cell.
+    /// The main process has ended so, and no other process is left in the cell. If nothing is to be brought back, that was all.
     Ended {
         exit: Exit,
         at_ns: u64,
@@ -52,7 +52,7 @@ pub enum Report {
         path: serde_bytes::ByteBuf,
         why: Skip,
     },
-    /// That was all; init ends now, or waits for word whether there is to be another job.
+    /// Everything has been brought back; init ends now, or waits for word whether there is to be another job.
     Done,
     /// Nothing is left of the job; init waits for the next.
     Renewed,
@@ -112,9 +112,8 @@ pub struct Dispatch {
     pub rlimits: Vec<(Rlimit, u64)>,
     /// Directories that the program may write below (Landlock).
     pub writable: Vec<String>,
-    /// The compiled seccomp program: `struct sock_filter`s as the kernel reads them.
-    #[serde(with = "serde_bytes")]
-    pub filter: Vec<u8>,
+    /// The compiled seccomp program: `struct sock_filter`s as the kernel reads them. `None` for an init that has put it on already.
+    pub filter: Option<serde_bytes::ByteBuf>,
     /// For the program; init keeps its own, lower one, so that the kernel never picks init first.
     pub oom_score_adj: i32,
     pub grace_ns: u64,

@@ -30,7 +30,7 @@ pub fn seal(sheet: &File) -> io::Result<u64> {
 /// # Errors
 /// of read.
 pub fn is_one_line(sheet: &File, length: u64) -> io::Result<bool> {
-    let mut piece = vec![0; 64 * 1024];
+    let mut piece = vec![0; length.min(64 * 1024) as usize];
     let mut at = 0;
     while at < length {
         let n = sheet.read_at(&mut piece, at)?;

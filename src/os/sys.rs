@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use nix::libc;
-use std::ffi::CString;
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -26,13 +26,96 @@ pub enum Fork {
 /// fork(2). The child must only call what is safe after a fork: in a process with one thread that is everything,
 /// otherwise async-signal-safe functions alone.
 pub fn fork() -> io::Result<Fork> {
-    // SAFETY: fork itself touches no memory of ours; both callers keep to the rule above (init has one thread, the primer
-    // and the user-namespace holder make system calls on values prepared before).
+    // SAFETY: fork itself touches no memory of ours; all callers keep to the rule above: they have one thread, or make system
+    // calls on values prepared before.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Fork::Child),
         pid => Ok(Fork::Parent(pid)),
     }
+}
+
+/// How much there is of such a stack; what is not touched is not there.
+const STACK: usize = 256 << 10;
+/// The lowest part of it cannot be touched at all. A page, or several smaller ones.
+const GUARD: usize = 64 << 10;
+
+/// Runs `act` in a child that shares our memory, on a stack of its own, and comes back once that has executed a program or ended:
+/// clone(2) with CLONE_VM and CLONE_VFORK, as posix_spawn(3) starts its programs. Nothing is copied, and what the child leaves in
+/// memory is ours; its descriptors, directory, signal mask, limits and rules are its own. What belongs to the memory belongs to
+/// both, as being dumpable does. If `act` returns, the child exits.
+///
+/// # Errors
+/// of clone.
+pub fn lend<F: FnMut()>(stack: &mut Stack, act: &mut F) -> io::Result<libc::pid_t> {
+    extern "C" fn enter<F: FnMut()>(act: *mut c_void) -> c_int {
+        // SAFETY: this is the pointer that is made below of a unique reference, of the same type, which lives until clone has
+        // returned; and that it does only when this process is through with it. A panic ends the process here.
+        (unsafe { &mut *act.cast::<F>() })();
+        127
+    }
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: the stack is mapped, and ours alone until the child no longer runs on it, as CLONE_VFORK keeps us waiting for just
+    // that. No thread of ours runs meanwhile that could see memory change: the caller has one thread (init).
+    cvt(unsafe { libc::clone(enter::<F>, stack.top(), flags, (&raw mut *act).cast()) }.into()).map(|pid| pid as libc::pid_t)
+}
+
+/// A stack for [`lend`].
+#[derive(Debug)]
+pub struct Stack(*mut c_void);
+
+impl Stack {
+    /// # Errors
+    /// of mmap.
+    pub fn new() -> io::Result<Self> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE;
+        // SAFETY: a new mapping, where the kernel likes.
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), STACK, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let stack = Self(base);
+        // SAFETY: the lower part of our own mapping.
+        cvt(unsafe { libc::mprotect(base, GUARD, libc::PROT_NONE) }.into())?;
+        Ok(stack)
+    }
+
+    /// It grows down from its end, which is aligned as a page is.
+    fn top(&self) -> *mut c_void {
+        self.0.wrapping_byte_add(STACK)
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping, whole; nobody runs on it any more.
+        unsafe { libc::munmap(self.0, STACK) };
+    }
+}
+
+/// Strings as execve(2) takes them, made beforehand.
+pub struct Strings {
+    pointers: Vec<*const c_char>,
+    /// What they point to.
+    _strings: Vec<CString>,
+}
+
+impl Strings {
+    /// # Errors
+    /// EINVAL for one with a NUL in it.
+    pub fn new(all: &[String]) -> io::Result<Self> {
+        let invalid = |_| io::Error::from_raw_os_error(libc::EINVAL);
+        let strings = all.iter().map(|s| CString::new(s.as_str())).collect::<Result<Vec<_>, _>>().map_err(invalid)?;
+        let pointers = strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect();
+        Ok(Self { pointers, _strings: strings })
+    }
+}
+
+/// execve(2), which comes back only to say why not. Allocates nothing.
+pub fn execve(path: &CStr, argv: &Strings, env: &Strings) -> io::Error {
+    // SAFETY: a C string and two arrays of such that end with a null pointer; all of it lives through the call.
+    unsafe { libc::execve(path.as_ptr(), argv.pointers.as_ptr(), env.pointers.as_ptr()) };
+    io::Error::last_os_error()
 }
 
 /// Ends this process at once, without destructors or buffers: for children of [`fork`].

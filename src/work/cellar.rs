@@ -53,6 +53,8 @@ pub struct Cellar {
     trees: Trees,
     makers: Vec<Maker>,
     own: Vec<Own>,
+    /// Whether some of them may have gone since they were looked at: only a job takes one.
+    stale: bool,
     barren: Vec<(Kind, u64)>,
     /// The job that began last, as its shape.
     last: Option<(Kind, Job)>,
@@ -89,6 +91,7 @@ impl Cellar {
             trees,
             makers: Vec::new(),
             own: Vec::new(),
+            stale: false,
             barren: Vec::new(),
             last: None,
             last_ns: 0,
@@ -105,6 +108,7 @@ impl Cellar {
         }
         self.last = Some((kind, shape));
         self.last_ns = clock::now_ns();
+        self.stale = true;
     }
 
     /// Starts makers where cells are wanted. `queued`: the jobs that wait, first come first; `more`: whether others may come.
@@ -117,7 +121,8 @@ impl Cellar {
         if self.most == 0 || self.makers.len() >= self.makers_most || now.saturating_sub(self.last_ns) > IDLE_NS {
             return Ok(None);
         }
-        self.own.retain(|own| !own.cell.expired() && own.cell.dir().path().exists());
+        self.own.retain(|own| !own.cell.expired() && (!self.stale || own.cell.dir().path().exists()));
+        self.stale = false;
         self.barren.retain(|(_, until)| *until > now);
         let spare = if more { self.spare } else { 0 };
         let kinds: Vec<Kind> = queued.iter().map(|(kind, _)| *kind).collect();

@@ -13,6 +13,7 @@ use crate::os::error::At;
 use crate::os::files;
 use crate::rules::seccomp;
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use serde_bytes::ByteBuf;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::OwnedFd;
@@ -22,11 +23,11 @@ const OOM_SCORE: i32 = 500;
 /// How long after its deadline init stops the program by itself.
 const BACKSTOP_NS: u64 = 2_000_000_000;
 
-/// Writes the order. `places` are emptied should another job follow.
+/// Writes the order. `filtered`: init lives under the filter already; `places` are emptied should another job follow.
 ///
 /// # Errors
 /// exit 2 where a host file cannot be read.
-pub fn write(fill: Fill, limits: &Limits, place: &Placement, places: &[String]) -> Result<File, Fault> {
+pub fn write(fill: Fill, limits: &Limits, place: &Placement, filtered: bool, places: &[String]) -> Result<File, Fault> {
     let mut sources = Vec::new();
     let mut deliveries = Vec::new();
     for (path, mode, content) in fill.files {
@@ -45,7 +46,7 @@ pub fn write(fill: Fill, limits: &Limits, place: &Placement, places: &[String]) 
         files: deliveries,
         rlimits: fill.rlimits,
         writable: fill.writable,
-        filter: seccomp::program(fill.deny_suid)?.to_vec(),
+        filter: if filtered { None } else { Some(ByteBuf::from(seccomp::program(fill.deny_suid)?)) },
         oom_score_adj: OOM_SCORE,
         grace_ns: limits.grace.nanos(),
         backstop_ns: limits.wall.nanos().saturating_add(BACKSTOP_NS),

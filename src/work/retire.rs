@@ -139,11 +139,11 @@ pub(super) fn sweep(policy: &Policy, root: Option<&Path>) -> Result<usize, Fault
     Ok(count)
 }
 
-/// Katas that have a group.
-fn groups(ground: &Ground) -> Vec<KataId> {
+/// Katas that have a group, be it in one hierarchy alone: whoever removed it may have been killed in the midst of that.
+fn groups(ground: &Ground) -> BTreeSet<KataId> {
     let parent = ground.parent.as_ref().map(|parent| ground.trees.group(parent));
-    let Some(dir) = parent.as_ref().and_then(|parent| parent.dir("memory")) else { return Vec::new() };
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let dirs = parent.iter().flat_map(|parent| parent.directories());
+    let entries = dirs.flat_map(|dir| std::fs::read_dir(dir).into_iter().flatten().flatten());
     entries.filter_map(|entry| katas::of_group(&ground.depot, entry.file_name().to_str()?)).collect()
 }
 

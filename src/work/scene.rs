@@ -19,6 +19,7 @@ use crate::os::cgroup::Group;
 use crate::os::signal::Signals;
 use crate::os::{clock, prime, probe};
 use crate::rules::usage;
+use crate::runtime::driver;
 use crate::store::avatars::AvatarDir;
 use crate::store::depot::Depot;
 use crate::store::home::{Home, RunDir};
@@ -122,7 +123,7 @@ impl<'a> Scene<'_, 'a> {
         let pipes = Pipes::make(first_id + shape.user.uid, first_id + shape.user.gid).map_err(os)?;
         let anchors = if self.places.is_empty() { None } else { Some(pipes.anchors().map_err(os)?) };
         let kept = stash.as_ref().map(|stash| stash.dir.clone());
-        let errand = self.lay_out(plan, pipes, anchors, stash)?;
+        let errand = self.lay_out(plan, pipes, anchors, matches!(begun, Begun::Warm(_)), stash)?;
         let cell = match begun {
             Begun::Warm(cell) => cell,
             Begun::Cold(cell) => match cell.ready(self.signals, deadline) {
@@ -144,7 +145,7 @@ impl<'a> Scene<'_, 'a> {
     /// the fault that kept the job from being started; the cell has ended then.
     pub(super) fn again(&self, plan: Plan, kept: Kept, record: &mut Record) -> Result<Told, Fault> {
         let pipes = kept.pipes.pipes(plan.fill.stdin.is_some()).map_err(|e| faults::ours(&e))?;
-        let errand = self.lay_out(plan, pipes, Some(kept.pipes), None)?;
+        let errand = self.lay_out(plan, pipes, Some(kept.pipes), true, None)?;
         self.play(kept.cell, errand, record, self.deadline(), None, |_| Ok(()))
     }
 
@@ -199,12 +200,13 @@ impl<'a> Scene<'_, 'a> {
         Cell::start(site, shape)
     }
 
-    /// The order, the program's three streams, and our ends of them.
+    /// The order, the program's three streams, and our ends of them. `prepared`: the cell's init has had time to.
     fn lay_out(
         &self,
         plan: Plan,
         pipes: Pipes,
         anchors: Option<Anchors>,
+        prepared: bool,
         stash: Option<&'a mut Stash>,
     ) -> Result<Errand<'a>, Fault> {
         let Plan { mut fill, limits, cgroup, .. } = plan;
@@ -219,7 +221,9 @@ impl<'a> Scene<'_, 'a> {
             intake: intake::Intake::new(collect, stash),
         };
         let place = self.pinned.map(|pinned| pinned.placement.clone()).unwrap_or_default();
-        let order = order::write(fill, &limits, &place, self.places)?;
+        // Under the filter no node for memory can be chosen (`guest/ready.rs`).
+        let filtered = prepared && place.node.is_none();
+        let order = order::write(fill, &limits, &place, filtered, self.places)?;
         Ok(Errand { order, stdio: program, desk, limits, cgroup, pipes: anchors })
     }
 
@@ -275,6 +279,14 @@ impl<'a> Scene<'_, 'a> {
         Told { evidence, quality, phases, buried, kept, ended: times.harvested }
     }
 
+    /// Proves that no process of this run's is left, not even of the runtime.
+    fn nothing_began(&self) -> Result<(), String> {
+        if !driver::starting(self.run.id.as_str()).is_empty() {
+            return Err("the cell's runtime does not end".to_owned());
+        }
+        demolish::groups(&self.host.trees, self.cgroup).map_err(|e| e.to_string())
+    }
+
     /// The answer of a job that was cancelled before its cell was ready.
     pub(super) fn never_ran(&self, stop: Stop) -> Told {
         let now = clock::now_ns();
@@ -289,13 +301,6 @@ impl<'a> Scene<'_, 'a> {
             files: Default::default(),
         };
         let phases = Phases { setup_ns: now.saturating_sub(self.began), ..Phases::default() };
-        Told {
-            evidence,
-            quality: None,
-            phases,
-            buried: demolish::groups(&self.host.trees, self.cgroup).map_err(|e| e.to_string()),
-            kept: None,
-            ended: now,
-        }
+        Told { evidence, quality: None, phases, buried: self.nothing_began(), kept: None, ended: now }
     }
 }

@@ -367,6 +367,9 @@ impl Watch<'_, '_> {
             if self.cell.state.peer.send(&Order::Harvest, &[]).is_err() {
                 self.lost();
             }
+        } else {
+            self.desk.intake.done();
+            self.silent = true;
         }
     }
 

@@ -249,7 +249,7 @@ fn serve(stay: &mut Stay, more: &Peer, setting: Setting<'_>, mut tell: &PipeWrit
 
 /// Spelled as it goes: escaped, 8 MiB of output can be 48 MiB.
 fn say(document: &impl Serialize, word: [u8; 1], sheet: &File, mut tell: &PipeWriter) -> std::io::Result<()> {
-    let mut out = BufWriter::with_capacity(64 * 1024, sheet);
+    let mut out = BufWriter::with_capacity(32 * 1024, sheet);
     serde_json::to_writer(&mut out, document)?;
     out.write_all(b"\n")?;
     out.flush()?;

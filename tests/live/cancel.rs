@@ -73,8 +73,8 @@ fn at_any_moment_there_is_one_answer_and_nothing_left() {
             } else {
                 let outcome: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{code} {e}: {out}{err}"));
                 assert_eq!(
-                    (code, &outcome["verdict"], &outcome["cleanup"]),
-                    (0, &json!("cancelled"), &json!("complete")),
+                    (code, &outcome["verdict"], &outcome["cleanup"], err.as_str()),
+                    (0, &json!("cancelled"), &json!("complete"), ""),
                     "{out}"
                 );
                 host.runs.borrow_mut().insert(outcome["run"].as_str().expect("a run").to_owned());
