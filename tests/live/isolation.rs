@@ -47,6 +47,19 @@ fn no_capability_no_new_privilege_and_filters() {
 }
 
 #[test]
+fn when_memory_ends_the_kernel_takes_the_program_before_init() {
+    live(|host| {
+        let program = "import time
+def score(pid): return int(open(f'/proc/{pid}/oom_score_adj').read())
+for _ in range(1000):
+    if score(1) == 0: break
+    time.sleep(0.005)
+told = {'init': score(1), 'ours': score('self')}";
+        assert_eq!(probe(host, json!({}), program), json!({"init": 0, "ours": 500}));
+    });
+}
+
+#[test]
 fn init_cannot_be_read_written_traced_or_limited() {
     live(|host| {
         let program = "

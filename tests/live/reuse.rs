@@ -49,6 +49,26 @@ fn said(answer: &Value) -> String {
 }
 
 #[test]
+fn init_does_not_grow_with_what_it_starts() {
+    live(|host| {
+        let mut turns = Turns::new(host);
+        let env: serde_json::Map<String, Value> = (0..10).map(|n| (format!("V{n}"), json!("x".repeat(10_000)))).collect();
+        let mut floor = |name: &str| {
+            let answer = turns.run(of("lion", json!({"argv": [name], "env": env})));
+            (answer["start"].clone(), answer["usage"]["memory_floor_bytes"].as_u64().expect("a number"))
+        };
+        (0..3).for_each(|_| drop(floor("true")));
+        let (_, before) = floor("true");
+        for _ in 0..40 {
+            assert_eq!(floor("true").0, "reused");
+        }
+        let (start, after) = floor("true");
+        assert!(start == "reused" && after < before + (1 << 20), "{before} bytes, and after 40 more programs {after}");
+        turns.batch.finish();
+    });
+}
+
+#[test]
 fn an_avatars_jobs_follow_one_another_and_nobody_elses() {
     live(|host| {
         let mut turns = Turns::new(host);
