@@ -73,7 +73,7 @@ def throughput(runcell, work, runs, bare, jobs=100):
 OWN = '{"argv": ["true"], "avatar": {"kata": "4kq9Zx2aBc", "name": "lion"}}\n'
 
 
-def again(runcell, work, runs, jobs=1000):
+def again(runcell, work, runs, jobs=4000):
     """The same by one avatar's jobs in cells that serve again, and by nothing but fork and exec."""
     root = os.path.join(work, "again")
     contenders = {
