@@ -2,8 +2,9 @@
 
 use super::ready::Ready;
 use crate::model::wire::{Dispatch, StartFailure, Step};
-use crate::os::{limit, signal, sys, topology};
+use crate::os::{clock, limit, signal, sys, topology};
 use nix::unistd::Pid;
+use std::cell::Cell;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read};
@@ -35,22 +36,35 @@ impl Cradle {
     }
 }
 
+/// A program that runs.
+#[derive(Debug)]
+pub struct Started {
+    pub pid: Pid,
+    /// When its execve was called, as CLOCK_MONOTONIC tells it. On a busy host we may come to know long after.
+    pub at_ns: u64,
+}
+
 /// Starts the program. The child shares our memory until its execve, so that nothing is copied and its word is known at once:
-/// the process that has become the program, or why it did not. Meanwhile we hear nobody; a program on a file system that does
-/// not answer is ended from outside.
+/// what became of it, or why nothing did. Meanwhile we hear nobody; a program on a file system that does not answer is ended from
+/// outside.
 ///
 /// # Errors
 /// of clone, and of what comes before it.
-pub fn start(d: &Dispatch, stdio: &[OwnedFd; 3], ready: &Ready, cradle: &mut Cradle) -> io::Result<Result<Pid, StartFailure>> {
+pub fn start(
+    d: &Dispatch,
+    stdio: &[OwnedFd; 3],
+    ready: &Ready,
+    cradle: &mut Cradle,
+) -> io::Result<Result<Started, StartFailure>> {
     let Cradle { stack, score, own_score } = cradle;
     let goal = Goal::of(d)?;
-    let mut failure = None;
+    let (mut failure, at_ns) = (None, Cell::new(0));
     score.write_at(d.oom_score_adj.to_string().as_bytes(), 0)?;
-    let pid = sys::lend(stack, &mut || failure = Some(become_program(d, &goal, stdio, ready)));
+    let pid = sys::lend(stack, &mut || failure = Some(become_program(d, &goal, stdio, ready, &at_ns)));
     // Were that refused, we would be as likely to be chosen as the program, but for our size.
     let _ = score.write_at(own_score.as_bytes(), 0);
     let pid = Pid::from_raw(pid?);
-    Ok(failure.map_or(Ok(pid), Err))
+    Ok(failure.map_or(Ok(Started { pid, at_ns: at_ns.get() }), Err))
 }
 
 /// What is executed. It is made before there is a child, which would leave it in our memory.
@@ -74,10 +88,10 @@ fn failed(step: Step, path: &str, e: &io::Error) -> StartFailure {
 }
 
 /// Returns only if it failed.
-fn become_program(d: &Dispatch, goal: &Goal, stdio: &[OwnedFd; 3], ready: &Ready) -> StartFailure {
+fn become_program(d: &Dispatch, goal: &Goal, stdio: &[OwnedFd; 3], ready: &Ready, at_ns: &Cell<u64>) -> StartFailure {
     match prepare(d, stdio, ready) {
         Err(failure) => failure,
-        Ok(()) => execute(d, goal),
+        Ok(()) => execute(d, goal, at_ns),
     }
 }
 
@@ -104,7 +118,7 @@ fn prepare(d: &Dispatch, stdio: &[OwnedFd; 3], ready: &Ready) -> Result<(), Star
 
 /// Tries each place where the program may be, as execvp(3) does, but keeps apart what that lumps together: a program that
 /// exists and whose interpreter does not ends the search, as the answer would else be "no such program".
-fn execute(d: &Dispatch, goal: &Goal) -> StartFailure {
+fn execute(d: &Dispatch, goal: &Goal, at_ns: &Cell<u64>) -> StartFailure {
     let mut answer = (libc::ENOENT, d.argv.first().cloned().unwrap_or_default());
     for path in &goal.places {
         let place = OsStr::from_bytes(path.to_bytes());
@@ -112,6 +126,7 @@ fn execute(d: &Dispatch, goal: &Goal) -> StartFailure {
         if std::fs::symlink_metadata(place).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
             continue;
         }
+        at_ns.set(clock::now_ns()); // a cell: to the compiler nobody would see a plain variable's new value if this succeeds
         let errno = sys::execve(path, &goal.argv, &goal.env).raw_os_error().unwrap_or(libc::EIO);
         let exists = std::fs::metadata(place).is_ok();
         let place = || path.to_string_lossy().into_owned();

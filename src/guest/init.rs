@@ -10,7 +10,7 @@
 //! The program shares our uid. It cannot trace us (not dumpable), signal us (PID 1 and, with Landlock ABI 6, scoped), nor
 //! change our limits (seccomp). That is why the payload's descriptors never include our socket.
 
-use super::exec::{self, Cradle};
+use super::exec::{self, Cradle, Started};
 use super::ready::Ready;
 use super::renew::Places;
 use super::{deliver, harvest, reap};
@@ -103,15 +103,15 @@ fn job(
         Err(StartFailure { step: Step::Fork, errno, path: String::new(), head: Default::default(), mode: 0 })
     });
     drop(stdio);
-    let main = match started {
-        Ok(main) => main,
+    let Started { pid, at_ns } = match started {
+        Ok(started) => started,
         Err(failure) => {
             peer.send(&Report::NotStarted(failure), &[])?;
             return Ok(false);
         }
     };
-    peer.send(&Report::Started { at_ns: clock::now_ns() }, &[])?;
-    let (exit, at_ns) = Life::of(main, &dispatch).watched(peer, signals)?;
+    peer.send(&Report::Started { at_ns }, &[])?;
+    let (exit, at_ns) = Life::of(pid, &dispatch).watched(peer, signals)?;
     peer.send(&Report::Ended { exit, at_ns }, &[])?;
     if let Some(collect) = &dispatch.collect {
         while !matches!(next(peer)?, Order::Harvest) {} // Stop and Kill have nothing left to end
