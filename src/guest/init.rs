@@ -3,7 +3,8 @@
 //! Theory of operation. The runtime starts this binary as PID 1 of a cell, with the job's own uid, no capability, and a
 //! listening socket at descriptor 3. It accepts one connection, which is its lifeline: when that ends, init ends, and the
 //! kernel kills the pid namespace. It receives a dispatch, starts the program in a session of its own, and polls the
-//! socket and its signals from then on; it never blocks in wait. When the program's main process has ended, everything else
+//! socket and its signals from then on; it never blocks in wait, and until its execve alone
+//! for the program. When the program's main process has ended, everything else
 //! is killed, and only when init is the last process left does it report, so a report proves that the cell is quiet.
 //! One job is a cell's life, unless its dispatch names places to be emptied for another of the same avatar.
 //!
@@ -54,7 +55,8 @@ fn live() -> Result<(), Over> {
         return Err(Over);
     }
     let mut cradle = Cradle::new()?;
-    // Before all that a program could meet: neither /proc/1/mem nor /proc/1/fd may be opened by the program (measured: without this both can be written).
+    // Before all that a program could meet: neither /proc/1/mem nor /proc/1/fd may be opened by it (measured: without this both
+    // can be written).
     nix::sys::prctl::set_dumpable(false).map_err(io::Error::from)?;
     let listener = sys::inherited(3)?;
     // One that is to wait is told how long, and has what it may prepare at descriptor 4.

@@ -166,7 +166,7 @@ pub struct Collect {
 pub enum Step {
     /// Writing the job's files.
     Files,
-    /// fork(2) or what surrounds it.
+    /// clone(2) or what surrounds it.
     Fork,
     /// Entering `cwd`.
     Cwd,

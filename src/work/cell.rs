@@ -71,9 +71,6 @@ pub struct Running {
     stays: bool,
 }
 
-/// How long what has been killed may take to die.
-const BURIAL_NS: u64 = 5_000_000_000;
-
 /// Ends whatever lives should we leave early, by error or panic.
 #[derive(Debug)]
 struct Guard {
@@ -86,7 +83,7 @@ struct Guard {
 impl Guard {
     /// Sees a cell whose init has ended, or been killed, to its end.
     fn bury(&mut self, init: &Process) -> Result<(), String> {
-        let deadline = clock::now_ns() + BURIAL_NS;
+        let deadline = clock::now_ns() + demolish::DEADLINE_NS;
         // The runtime first: until it has ended, init is its child and not ours to reap.
         if let Some(runtime) = &self.runtime
             && !runtime.wait_group(deadline).is_ok_and(|end| end.is_some())
@@ -109,7 +106,7 @@ impl Drop for Guard {
             if let Some(runtime) = &self.runtime {
                 runtime.kill_group();
                 // Until it is gone it may still be making groups, and files: on a busy disk it may not die for a while.
-                let _ = runtime.wait(clock::now_ns() + BURIAL_NS);
+                let _ = runtime.wait(clock::now_ns() + demolish::DEADLINE_NS);
             }
             // Whatever fails here is left to gc, which finds it by the run's record.
             let _ = demolish::empty(&self.group);

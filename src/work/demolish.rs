@@ -13,7 +13,7 @@ use crate::store::runs::{self, Found, Owned};
 use std::path::Path;
 
 /// How long dying processes may take before the cell counts as not cleaned up.
-const DEADLINE_NS: u64 = 5_000_000_000;
+pub(super) const DEADLINE_NS: u64 = 5_000_000_000;
 
 /// Ends every process of the group and removes it: rmdir succeeds only on an empty group, so `Ok` is a proof.
 ///
