@@ -188,13 +188,17 @@ impl Writing {
         Ok(())
     }
 
-    /// Puts it among the contents, and answers what it is called there and how long it is.
+    /// Puts it among the contents, and answers what it is called there and how long it is. Of those that the home has already
+    /// (`had`) the old one stays, which is on disk.
     ///
     /// # Errors
-    /// of rename.
-    pub fn finish(self, dir: &AvatarDir) -> OsResult<(Digest, u64)> {
+    /// of rename or unlink.
+    pub fn finish(self, dir: &AvatarDir, had: &BTreeSet<Digest>) -> OsResult<(Digest, u64)> {
         let digest = Digest::of_sha256(self.hash.finalize().into());
-        std::fs::rename(&self.path, dir.content(&digest)).at("rename into place", &self.path)?;
+        match had.contains(&digest) {
+            true => std::fs::remove_file(&self.path).at("remove", &self.path)?,
+            false => std::fs::rename(&self.path, dir.content(&digest)).at("rename into place", &self.path)?,
+        }
         Ok((digest, self.bytes))
     }
 }
@@ -229,7 +233,8 @@ mod tests {
     fn write(dir: &AvatarDir, path: &[u8], content: &[u8]) -> HomeFile {
         let mut writing = dir.begin().expect("begun");
         content.chunks(3).for_each(|chunk| writing.put(chunk).expect("put"));
-        let (content, bytes) = writing.finish(dir).expect("finished");
+        let had = dir.home().expect("read").into_iter().map(|file| file.content).collect();
+        let (content, bytes) = writing.finish(dir, &had).expect("finished");
         HomeFile { path: EntryPath::new(path.to_vec()).expect("a name"), mode: 0o644, bytes, mtime_ns: 7, content }
     }
 
@@ -242,6 +247,10 @@ mod tests {
         dir.set_home(&[a.clone(), b.clone()], &fresh).expect("set");
         let lost = write(&dir, b"c", b"never set");
         assert_eq!(dir.home().expect("read"), [a.clone(), b.clone()]);
+        let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(dir.content(&a.content)).expect("there"));
+        let kept = inode();
+        assert_eq!(write(&dir, b"again", b"one").content, a.content);
+        assert_eq!(inode(), kept, "what the home has is not written once more");
         std::fs::write(dir.path().join("home.json.1-0.new"), "half").expect("write");
         drop(dir.begin().expect("begun, and killed"));
         dir.sweep(&dir.home().expect("read")).expect("swept");

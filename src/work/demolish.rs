@@ -1,6 +1,7 @@
 //! The only teardown: of a normal end, of a panic, and of what gc finds. Every step is idempotent and reads what it needs
 //! from the run's record, so it may be done twice, or from any half-way point.
 
+use crate::model::names::RunId;
 use crate::model::record::Record;
 use crate::os::cgroup::{Group, Trees};
 use crate::os::error::{At, OsResult};
@@ -43,6 +44,22 @@ pub fn groups(trees: &Trees, cgroup: &str) -> OsResult<()> {
     empty(&trees.group(cgroup))
 }
 
+/// Ends all that belongs to a run and proves it gone: [`groups`], after the runtime that may still be at work, for whoever asked
+/// it was killed or has given up. It is in no group of the cell's, and would go on making what is removed here.
+///
+/// # Errors
+/// EBUSY where the runtime or a process resists.
+pub fn extinguish(trees: &Trees, run: &RunId, cgroup: &str) -> OsResult<()> {
+    let deadline = clock::now_ns() + DEADLINE_NS;
+    for runtime in driver::starting(run.as_str()) {
+        runtime.kill_group();
+        runtime.kill();
+        let ended = runtime.wait(deadline).at("wait for the runtime of", run.as_str())?;
+        ended.ok_or_else(busy).at("end the runtime of", run.as_str())?;
+    }
+    groups(trees, cgroup)
+}
+
 /// Removes what only the runtime needed, of a cell that is up: whoever ends it asks no runtime.
 ///
 /// # Errors
@@ -73,14 +90,7 @@ pub fn stale(home: &Home, trees: &Trees, owned: Owned) -> OsResult<()> {
         // A crash came before its record, and so before anything else was made.
         return files::remove_tree(owned.dir.path());
     };
-    // Its supervisor may have died while the runtime was at work, which is in no group of the cell's and would go on making
-    // what is removed here.
-    for runtime in driver::starting(owned.dir.id.as_str()) {
-        runtime.kill_group();
-        runtime.kill();
-        let _ = runtime.wait(clock::now_ns() + DEADLINE_NS);
-    }
-    groups(trees, &cgroup)?;
+    extinguish(trees, &owned.dir.id, &cgroup)?;
     let slot = first_id.map(|first| reopen(home, first)).transpose()?;
     clear(home, owned, slot)
 }
@@ -126,6 +136,10 @@ pub(super) fn burn(home: &Home, trees: &Trees, cell: &Waiting) -> OsResult<bool>
     stale(home, trees, owned).map(|()| true)
 }
 
+fn busy() -> std::io::Error {
+    std::io::Error::from_raw_os_error(libc::EBUSY)
+}
+
 /// A dead run's slot. Whoever looks for a free one holds each for a moment: wait for that.
 pub(super) fn reopen(home: &Home, first: u32) -> OsResult<Slot> {
     for _ in 0..100 {
@@ -135,5 +149,5 @@ pub(super) fn reopen(home: &Home, first: u32) -> OsResult<Slot> {
         let _ = watch::any::<()>(&[], Some(clock::now_ns() + 1_000_000));
     }
     // The run stays as it is, and with it the mark of who must free the range: gc comes again.
-    Err(std::io::Error::from_raw_os_error(libc::EBUSY)).at("free the id range", home.ids().join(first.to_string()))
+    Err(busy()).at("free the id range", home.ids().join(first.to_string()))
 }

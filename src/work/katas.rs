@@ -262,7 +262,7 @@ fn make(depot: &Depot, kata: &Path, member: &Member, given: Vec<(RelPath, u32, C
 }
 
 fn fill(dir: &AvatarDir, given: Vec<(RelPath, u32, Content)>) -> Result<(), Fault> {
-    let mut stash = super::stash::Stash::new(dir.clone(), Vec::new());
+    let mut stash = super::stash::Stash::new(dir.clone(), &[], Vec::new());
     stash.bring(given)?;
     let back = stash.finish();
     dir.set_home(&back.given, &back.fresh).map_err(|e| faults::ours(&e))

@@ -135,7 +135,7 @@ pub fn press(request: Request<'_>) -> Result<Pressed, Fault> {
     let new = practice.job.files.keys().map(|path| EntryPath::new(path.as_str().as_bytes().to_vec()));
     let new = new.collect::<Result<_, _>>().map_err(|why| Fault::caller("job:malformed", why).at("files"))?;
     let stays = home::stays(before.clone(), &new, &deleted, all.is_some())?;
-    let mut stash = Stash::new(practice.dir.clone(), stays);
+    let mut stash = Stash::new(practice.dir.clone(), &before, stays);
     let answered = run::run(run::Request {
         cold,
         own: Some((practice.own, &mut stash)),

@@ -189,7 +189,7 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     let told = match acted {
         Ok(told) => told,
         Err(fault) => {
-            if demolish::groups(&host.trees, &cgroup).is_ok() {
+            if demolish::extinguish(&host.trees, &owned.dir.id, &cgroup).is_ok() {
                 // Nothing ran, so nothing can have been left in a state that we cannot remove.
                 let _ = demolish::clear(&home, owned, slot);
             }

@@ -19,7 +19,6 @@ use crate::os::cgroup::Group;
 use crate::os::signal::Signals;
 use crate::os::{clock, prime, probe};
 use crate::rules::usage;
-use crate::runtime::driver;
 use crate::store::avatars::AvatarDir;
 use crate::store::depot::Depot;
 use crate::store::home::{Home, RunDir};
@@ -279,14 +278,6 @@ impl<'a> Scene<'_, 'a> {
         Told { evidence, quality, phases, buried, kept, ended: times.harvested }
     }
 
-    /// Proves that no process of this run's is left, not even of the runtime.
-    fn nothing_began(&self) -> Result<(), String> {
-        if !driver::starting(self.run.id.as_str()).is_empty() {
-            return Err("the cell's runtime does not end".to_owned());
-        }
-        demolish::groups(&self.host.trees, self.cgroup).map_err(|e| e.to_string())
-    }
-
     /// The answer of a job that was cancelled before its cell was ready.
     pub(super) fn never_ran(&self, stop: Stop) -> Told {
         let now = clock::now_ns();
@@ -301,6 +292,7 @@ impl<'a> Scene<'_, 'a> {
             files: Default::default(),
         };
         let phases = Phases { setup_ns: now.saturating_sub(self.began), ..Phases::default() };
-        Told { evidence, quality: None, phases, buried: self.nothing_began(), kept: None, ended: now }
+        let buried = demolish::extinguish(&self.host.trees, &self.run.id, self.cgroup).map_err(|e| e.to_string());
+        Told { evidence, quality: None, phases, buried, kept: None, ended: now }
     }
 }

@@ -27,7 +27,9 @@ pub struct Stash {
     pub dir: AvatarDir,
     /// What is delivered: the home as the caller wants it.
     given: BTreeMap<EntryPath, HomeFile>,
-    /// Contents that were written for this run.
+    /// Contents that the home had before.
+    had: BTreeSet<Digest>,
+    /// Contents that were written for this run, and are not on disk yet.
     fresh: BTreeSet<Digest>,
     changes: Changes,
     seen: BTreeSet<EntryPath>,
@@ -49,10 +51,11 @@ pub struct Returned {
 }
 
 impl Stash {
-    /// `stays` is what of the home stays; the job's files come by [`Stash::bring`].
-    pub fn new(dir: AvatarDir, stays: Vec<HomeFile>) -> Self {
+    /// `before` is the home, `stays` what of it stays; the job's files come by [`Stash::bring`].
+    pub fn new(dir: AvatarDir, before: &[HomeFile], stays: Vec<HomeFile>) -> Self {
         Self {
             dir,
+            had: before.iter().map(|file| file.content.clone()).collect(),
             given: stays.into_iter().map(|file| (file.path.clone(), file)).collect(),
             fresh: BTreeSet::new(),
             changes: Changes::default(),
@@ -91,9 +94,15 @@ impl Stash {
                 n => writing.put(&buf[..n])?,
             }
         }
-        let written = writing.finish(&self.dir)?;
-        self.fresh.insert(written.0.clone());
-        Ok(written)
+        self.keep(writing)
+    }
+
+    fn keep(&mut self, writing: Writing) -> OsResult<(Digest, u64)> {
+        let kept = writing.finish(&self.dir, &self.had)?;
+        if !self.had.contains(&kept.0) {
+            self.fresh.insert(kept.0.clone());
+        }
+        Ok(kept)
     }
 
     /// How many files were delivered.
@@ -131,10 +140,9 @@ impl Stash {
     /// The open file is whole.
     pub fn end(&mut self) {
         let Some((path, found, writing)) = self.open.take() else { return };
-        match writing.finish(&self.dir) {
+        match self.keep(writing) {
             Err(e) => self.failed(&e),
             Ok((content, bytes)) => {
-                self.fresh.insert(content.clone());
                 let had = self.given.contains_key(&path);
                 let file = HomeFile { path, mode: found.mode & 0o777, bytes, mtime_ns: found.mtime_ns, content };
                 if had { &mut self.changes.changed } else { &mut self.changes.created }.push(file);

@@ -180,7 +180,7 @@ fn one(planned: &Planned, policy: &Policy, signals: &Signals, shape: &str, ttl: 
             cells::put(home, owned, shape, expires).map_err(os).map(|()| run)
         }
         Err(fault) => {
-            if demolish::groups(&host.trees, &cgroup).is_ok() {
+            if demolish::extinguish(&host.trees, &owned.dir.id, &cgroup).is_ok() {
                 let _ = demolish::clear(home, owned, slot);
             }
             Err(match fault {
