@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+/// What a host that does much else may need to start a program; crun on an emulated cpu beside others was seen to take over 5 s.
+const DEADLINE_NS: u64 = 30_000_000_000;
+
 /// A runtime's identity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Version {
@@ -63,7 +66,7 @@ pub fn of(binary: &Path, remembered: impl Fn(&str) -> PathBuf) -> OsResult<Versi
 /// # Errors
 /// of starting it, or where its answer makes no sense.
 pub fn ask(binary: &Path) -> OsResult<Version> {
-    let (bytes, _) = process::output(binary, &["--version".to_owned()], 5_000_000_000)?;
+    let (bytes, _) = process::output(binary, &["--version".to_owned()], DEADLINE_NS)?;
     Version::parse(&String::from_utf8_lossy(&bytes))
         .ok_or_else(|| std::io::Error::other("its --version makes no sense"))
         .at("use the runtime", binary)

@@ -1,6 +1,7 @@
 //! SIGTERM and SIGINT to runcell: the job is cancelled, its partial output kept, one Outcome, exit code 0.
 
 use super::harness::{in_rig, live, pause, rounds, slack, until};
+use super::leftovers::asleep;
 use nix::sys::signal::Signal;
 use serde_json::json;
 use std::time::Duration;
@@ -12,8 +13,7 @@ fn a_running_job_is_cancelled_with_what_it_has_said() {
             let script = "echo partial; echo half > f; trap 'echo last; exit 9' TERM; while :; do sleep 0.02; done";
             let started = host.job(&json!({"argv": ["sh", "-c", script], "collect": ["f"], "limits": {"wall": "60s"}}));
             let run = started.run_id();
-            until("the job runs", || record(host, &run).contains("running"));
-            pause(if in_rig() { 2000 } else { 400 });
+            until("the job runs", || asleep(&run) && record(host, &run).contains("running"));
             started.signal(signal);
             let ran = started.outcome();
             ran.is("cancelled").said("partial\nlast\n").code(9).holds(r#""stopped_for":"cancelled""#);
@@ -33,8 +33,7 @@ fn one_that_ignores_term_is_killed_after_its_grace() {
         let script = "trap '' TERM; echo deaf; while :; do sleep 0.02; done";
         let started = host.job(&json!({"argv": ["sh", "-c", script], "limits": {"grace": "300ms", "wall": "60s"}}));
         let run = started.run_id();
-        until("the job runs", || record(host, &run).contains("running"));
-        pause(if in_rig() { 2000 } else { 400 });
+        until("the job runs", || asleep(&run) && record(host, &run).contains("running"));
         started.signal(Signal::SIGTERM);
         started.outcome().is("cancelled").said("deaf\n").signal(9);
     });
@@ -46,8 +45,7 @@ fn a_second_signal_is_impatience_and_a_storm_is_no_more_than_that() {
         let script = "trap '' TERM; while :; do sleep 0.02; done";
         let mut started = host.job(&json!({"argv": ["sh", "-c", script], "limits": {"grace": "50s", "wall": "60s"}}));
         let run = started.run_id();
-        until("the job runs", || record(host, &run).contains("running"));
-        pause(if in_rig() { 2000 } else { 400 });
+        until("the job runs", || asleep(&run) && record(host, &run).contains("running"));
         while !started.is_over() {
             (0..100).for_each(|_| started.signal(Signal::SIGTERM));
             (0..100).for_each(|_| started.signal(Signal::SIGINT));

@@ -50,6 +50,11 @@ pub(crate) fn groups() -> Vec<PathBuf> {
     all
 }
 
+/// Whether a `sleep` runs in a run's cell: programs that sleep have done before that what they were to do.
+pub(crate) fn asleep(run: &str) -> bool {
+    processes().iter().any(|(_, groups, line)| groups.contains(run) && line.starts_with("sleep "))
+}
+
 /// Everything that is not a zombie, or about to be one: pid, control groups, command line. A dying process leaves its group, which
 /// may be removed then, a moment before it is a zombie (seen: no memory and so no command line, a group called deleted).
 pub(crate) fn processes() -> Vec<(i32, String, String)> {

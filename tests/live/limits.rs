@@ -1,7 +1,7 @@
 //! Limits in force, read from the kernel while the job runs, and what is said of them.
 
 use super::gate;
-use super::harness::{Host, in_rig, live, pause, until};
+use super::harness::{Host, live, until};
 use super::leftovers;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -20,9 +20,7 @@ fn in_force(host: &Host, limits: Value, look: impl Fn(&[PathBuf])) -> super::run
     limits["wall"] = json!("100s");
     let started = host.job(&json!({"argv": ["sh", "-c", "echo on; exec sleep 90"], "limits": limits}));
     let run = started.run_id();
-    let record = host.root().join("runs").join(&run).join("record.json");
-    until("the job runs", || std::fs::read_to_string(&record).is_ok_and(|r| r.contains("running")));
-    pause(if in_rig() { 1500 } else { 150 });
+    until("the job runs", || leftovers::asleep(&run));
     let groups: Vec<PathBuf> = leftovers::groups().into_iter().filter(|g| g.ends_with(&run)).collect();
     look(&groups);
     started.signal(Signal::SIGTERM);
