@@ -8,6 +8,7 @@ import os
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -66,12 +67,17 @@ def allow_list(architectures):
     return edit
 
 
+# The runtime that is measured, ours and bare, and the flags that it needs wherever it is called.
+RUNTIME = "runc"
+FLAGS = {"crun": ["--cgroup-manager", "cgroupfs"]}
+
+
 class Bundle:
     """A bundle that runcell has written, for a bare runtime to run again and again."""
 
     def __init__(self, runcell, work, name, edit=None):
         self.dir = os.path.join(work, name)
-        self.state = os.path.join(work, "runc")
+        self.state = os.path.join(work, RUNTIME)
         self.numbers = itertools.count()
         job = os.path.join(work, "job.json")
         with open(job, "w", encoding="utf-8") as f:
@@ -86,7 +92,7 @@ class Bundle:
 
     def run(self):
         name = f"bench-{os.getpid()}-{os.path.basename(self.dir)}-{next(self.numbers)}"
-        return call(["runc", "--root", self.state, "run", "--bundle", self.dir, name])
+        return call([RUNTIME, *FLAGS.get(RUNTIME, []), "--root", self.state, "run", "--bundle", self.dir, name])
 
 
 def cold(runcell, work, runs):
@@ -97,10 +103,10 @@ def cold(runcell, work, runs):
     bwrap = ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "true"]
     times = interleaved(
         {
-            "runcell run --json": lambda: call([runcell, "run", "--json", "--", "true"]),
-            "runc run, same bundle": same.run,
-            "runc run, + allow-list (native)": native.run,
-            "runc run, + allow-list (3 arch)": listed.run,
+            "runcell run --json": lambda: call([runcell, "--runtime", RUNTIME, "run", "--json", "--", "true"]),
+            f"{RUNTIME} run, same bundle": same.run,
+            f"{RUNTIME} run, + allow-list (native)": native.run,
+            f"{RUNTIME} run, + allow-list (3 arch)": listed.run,
             "bwrap --unshare-all": lambda: call(bwrap),
             "fork + exec": lambda: call(["true"]),
         },
@@ -204,11 +210,16 @@ def sequential(runcell, work, _runs, total=500):
 
 
 def main():
+    global RUNTIME
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--only", default="cold,warm,batch,reuse,output,sequential,start,build,import,press")
+    parser.add_argument("--runtime", default="runc", help="for --only cold: another than runc, by the name of what is installed")
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
+    if args.runtime != "runc" and args.only != "cold":
+        parser.error("--runtime is for --only cold")
+    RUNTIME = args.runtime
     runcell = binary()
     work = tempfile.mkdtemp(prefix="runcell-bench.")
     os.chmod(work, 0o755)

@@ -1,6 +1,7 @@
 //! Katas and those who practise them: how they are called.
 
 use super::object::Object;
+use super::text::text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -115,11 +116,9 @@ impl KataId {
         let digit = |n: u32| BASE58[(random / 58u128.pow(n) % 58) as usize] as char;
         Self((0..ID_LENGTH as u32).map(digit).collect())
     }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
+
+text!(KataId);
 
 impl AvatarName {
     /// All of them, in alphabetical order.
@@ -178,21 +177,9 @@ impl From<Avatar> for RawAvatar {
     }
 }
 
-impl From<KataId> for String {
-    fn from(id: KataId) -> Self {
-        id.0
-    }
-}
-
 impl From<AvatarName> for String {
     fn from(name: AvatarName) -> Self {
         name.as_str().to_owned()
-    }
-}
-
-impl fmt::Display for KataId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

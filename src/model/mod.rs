@@ -30,5 +30,6 @@ pub mod recipe;
 pub mod record;
 pub mod reference;
 pub mod template;
+mod text;
 pub mod unique;
 pub mod wire;

@@ -1,8 +1,8 @@
 //! Identifiers: of jobs, runs and bundles.
 
+use super::text::text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::fmt;
 
 /// What the caller calls its job; echoed, never interpreted. 1–128 printable characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -67,28 +67,6 @@ impl TryFrom<String> for BundleName {
             Err(format!("{s:?} is not a bundle name (a-z, 0-9, '-', '_', '.'; at most 64; no leading dot)"))
         }
     }
-}
-
-macro_rules! text {
-    ($($name:ident),*) => {$(
-        impl From<$name> for String {
-            fn from(n: $name) -> Self {
-                n.0
-            }
-        }
-
-        impl $name {
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-    )*};
 }
 
 text!(JobId, RunId, BundleName);

@@ -1,5 +1,6 @@
 //! Paths and names that have been checked once, at the door.
 
+use super::text::text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -37,10 +38,6 @@ fn length(path: &str) -> Result<(), String> {
 pub struct GuestPath(String);
 
 impl GuestPath {
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// The same without its leading slash, to be joined onto a root directory on the host.
     pub fn below_root(&self) -> &str {
         &self.0[1..]
@@ -66,17 +63,7 @@ impl TryFrom<String> for GuestPath {
     }
 }
 
-impl From<GuestPath> for String {
-    fn from(p: GuestPath) -> Self {
-        p.0
-    }
-}
-
-impl fmt::Display for GuestPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+text!(GuestPath);
 
 /// A file of the job, relative to `/sandbox`: no `.`, `..`, empty components or NUL.
 /// Everything else is a legal name: quotes, newlines, leading dashes, 255 bytes.

@@ -1,8 +1,8 @@
 //! What images are called: by names with tags, and by digests.
 
+use super::text::text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::fmt;
 
 /// Docker's own bound on a reference without its tag.
 const NAME_MOST: usize = 255;
@@ -134,28 +134,6 @@ fn is_host(part: &str) -> bool {
     };
     let tells = name.contains('.') || port.is_some() || name == "localhost";
     tells && name.split('.').all(label) && port.is_none_or(|p| p.parse::<u16>().is_ok())
-}
-
-macro_rules! text {
-    ($($name:ident),*) => {$(
-        impl From<$name> for String {
-            fn from(n: $name) -> Self {
-                n.0
-            }
-        }
-
-        impl $name {
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-    )*};
 }
 
 text!(Digest, DigestPrefix, ImageName);

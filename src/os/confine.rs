@@ -1,6 +1,7 @@
 //! Confinement of ourselves and of the program: capabilities, Landlock, seccomp.
 
 use super::sys;
+use caps::{CapSet, Capability, CapsHashSet};
 use landlock::{
     ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
     RulesetCreatedAttr, RulesetStatus, Scope,
@@ -34,13 +35,7 @@ impl Rules {
 pub fn program(writable: &[String]) -> io::Result<Rules> {
     let all = AccessFs::from_all(NEWEST);
     let devices = AccessFs::WriteFile | AccessFs::IoctlDev | AccessFs::from_read(NEWEST);
-    let ruleset = Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(all)
-        .and_then(|r| r.scope(Scope::AbstractUnixSocket | Scope::Signal))
-        .and_then(|r| r.create())
-        .map_err(io::Error::other)?;
-    let mut ruleset = rule(ruleset, "/", AccessFs::from_read(NEWEST))?;
+    let mut ruleset = rule(nothing(true)?, "/", AccessFs::from_read(NEWEST))?;
     for place in ["/dev", "/proc"] {
         ruleset = rule(ruleset, place, devices)?;
     }
@@ -50,8 +45,15 @@ pub fn program(writable: &[String]) -> io::Result<Rules> {
     Ok(Rules(ruleset))
 }
 
-fn rule(ruleset: RulesetCreated, place: &str, access: landlock::BitFlags<AccessFs>) -> io::Result<RulesetCreated> {
-    let fd = PathFd::new(place).map_err(io::Error::other)?;
+/// A ruleset that forbids every access to files; with `scoped`, signals and abstract sockets to whoever is not under it as well.
+fn nothing(scoped: bool) -> io::Result<RulesetCreated> {
+    let ruleset = Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(AccessFs::from_all(NEWEST));
+    let ruleset = if scoped { ruleset.and_then(|r| r.scope(Scope::AbstractUnixSocket | Scope::Signal)) } else { ruleset };
+    ruleset.and_then(|r| r.create()).map_err(io::Error::other)
+}
+
+fn rule(ruleset: RulesetCreated, place: impl AsRef<Path>, access: landlock::BitFlags<AccessFs>) -> io::Result<RulesetCreated> {
+    let fd = PathFd::new(place.as_ref()).map_err(io::Error::other)?;
     // A single file takes no directory rights; best effort drops those that do not apply.
     ruleset.add_rule(PathBeneath::new(fd, access)).map_err(io::Error::other)
 }
@@ -62,16 +64,10 @@ fn rule(ruleset: RulesetCreated, place: &str, access: landlock::BitFlags<AccessF
 /// of the ruleset's system calls.
 pub fn supervisor(ours: &[&Path]) -> io::Result<()> {
     let all = AccessFs::from_all(NEWEST);
-    let mut ruleset = Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(all)
-        .and_then(|r| r.create())
-        .map_err(io::Error::other)?;
+    let mut ruleset = rule(nothing(false)?, "/proc", AccessFs::from_read(NEWEST))?;
     for place in ours.iter().filter(|p| p.exists()) {
-        let fd = PathFd::new(place).map_err(io::Error::other)?;
-        ruleset = ruleset.add_rule(PathBeneath::new(fd, all)).map_err(io::Error::other)?;
+        ruleset = rule(ruleset, place, all)?;
     }
-    let ruleset = rule(ruleset, "/proc", AccessFs::from_read(NEWEST))?;
     ruleset.restrict_self().map_err(io::Error::other)?;
     Ok(())
 }
@@ -81,10 +77,13 @@ pub fn supervisor(ours: &[&Path]) -> io::Result<()> {
 /// # Errors
 /// of capset.
 pub fn drop_capabilities() -> io::Result<()> {
-    use caps::{CapSet, Capability, CapsHashSet};
-    let keep: CapsHashSet = [Capability::CAP_KILL, Capability::CAP_DAC_OVERRIDE].into_iter().collect();
-    caps::set(None, CapSet::Effective, &keep).map_err(io::Error::other)?;
-    caps::set(None, CapSet::Permitted, &keep).map_err(io::Error::other)?;
+    keep(&[Capability::CAP_KILL, Capability::CAP_DAC_OVERRIDE])
+}
+
+fn keep(capabilities: &[Capability]) -> io::Result<()> {
+    let kept: CapsHashSet = capabilities.iter().copied().collect();
+    caps::set(None, CapSet::Effective, &kept).map_err(io::Error::other)?;
+    caps::set(None, CapSet::Permitted, &kept).map_err(io::Error::other)?;
     caps::set(None, CapSet::Inheritable, &CapsHashSet::new()).map_err(io::Error::other)
 }
 
@@ -94,31 +93,18 @@ pub fn drop_capabilities() -> io::Result<()> {
 /// # Errors
 /// of Landlock or capset.
 pub fn unpacker(source: Option<&Path>, bench: &Path) -> io::Result<()> {
-    use caps::{CapSet, Capability, CapsHashSet};
-    let all = AccessFs::from_all(NEWEST);
-    let mut ruleset = Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(all)
-        .and_then(|r| r.scope(Scope::AbstractUnixSocket | Scope::Signal))
-        .and_then(|r| r.create())
-        .map_err(io::Error::other)?;
-    for (place, access) in source.map(|s| (s, AccessFs::from_read(NEWEST))).into_iter().chain([(bench, all)]) {
-        let fd = PathFd::new(place).map_err(io::Error::other)?;
-        ruleset = ruleset.add_rule(PathBeneath::new(fd, access)).map_err(io::Error::other)?;
+    let mut ruleset = rule(nothing(true)?, bench, AccessFs::from_all(NEWEST))?;
+    if let Some(source) = source {
+        ruleset = rule(ruleset, source, AccessFs::from_read(NEWEST))?;
     }
     ruleset.restrict_self().map_err(io::Error::other)?;
-    let keep: CapsHashSet = [
+    keep(&[
         Capability::CAP_CHOWN,
         Capability::CAP_DAC_OVERRIDE,
         Capability::CAP_FOWNER,
         Capability::CAP_FSETID,
         Capability::CAP_SETFCAP,
-    ]
-    .into_iter()
-    .collect();
-    caps::set(None, CapSet::Effective, &keep).map_err(io::Error::other)?;
-    caps::set(None, CapSet::Permitted, &keep).map_err(io::Error::other)?;
-    caps::set(None, CapSet::Inheritable, &CapsHashSet::new()).map_err(io::Error::other)
+    ])
 }
 
 /// Installs a compiled seccomp program, given as the kernel reads it. Sets no_new_privs, as the kernel demands it.
