@@ -67,7 +67,7 @@ def allow_list(architectures):
     return edit
 
 
-# The runtime that is measured, ours and bare, and the flags that it needs wherever it is called.
+# The runtime that is measured, ours and bare, and the flags that it needs wherever it is called (src/runtime/quirks.rs).
 RUNTIME = "runc"
 FLAGS = {"crun": ["--cgroup-manager", "cgroupfs"]}
 

@@ -3,9 +3,9 @@
 //! Theory of operation. The runtime starts this binary as PID 1 of a cell, with the job's own uid, no capability, and a
 //! listening socket at descriptor 3. It accepts one connection, which is its lifeline: when that ends, init ends, and the
 //! kernel kills the pid namespace. It receives a dispatch, starts the program in a session of its own, and polls the
-//! socket and its signals from then on; it never blocks in wait, and until its execve alone
-//! for the program. When the program's main process has ended, everything else
-//! is killed, and only when init is the last process left does it report, so a report proves that the cell is quiet.
+//! socket and its signals from then on; it never blocks in wait, and for the program only until its execve. When the
+//! program's main process has ended, everything else is killed, and only when init is the last process left does it report,
+//! so a report proves that the cell is quiet.
 //! One job is a cell's life, unless its dispatch names places to be emptied for another of the same avatar.
 //!
 //! The program shares our uid. It cannot trace us (not dumpable), signal us (PID 1 and, with Landlock ABI 6, scoped), nor

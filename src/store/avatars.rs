@@ -40,6 +40,15 @@ pub struct Writing {
     bytes: u64,
 }
 
+/// A content that has found its place.
+#[derive(Debug)]
+pub struct Written {
+    pub content: Digest,
+    pub bytes: u64,
+    /// Whether it has still to be brought to disk.
+    pub fresh: bool,
+}
+
 impl AvatarDir {
     /// Below its kata's directory; it need not exist.
     pub fn of(kata: &Path, name: AvatarName) -> Self {
@@ -188,18 +197,21 @@ impl Writing {
         Ok(())
     }
 
-    /// Puts it among the contents, and answers what it is called there and how long it is. Of those that the home has already
-    /// (`had`) the old one stays, which is on disk.
+    /// Puts it among the contents. Of those that the home has already (`had`) the old one stays, which is on disk, unless it has
+    /// been lost or cut short there: a home heals by what is brought.
     ///
     /// # Errors
     /// of rename or unlink.
-    pub fn finish(self, dir: &AvatarDir, had: &BTreeSet<Digest>) -> OsResult<(Digest, u64)> {
-        let digest = Digest::of_sha256(self.hash.finalize().into());
-        match had.contains(&digest) {
-            true => std::fs::remove_file(&self.path).at("remove", &self.path)?,
-            false => std::fs::rename(&self.path, dir.content(&digest)).at("rename into place", &self.path)?,
+    pub fn finish(self, dir: &AvatarDir, had: &BTreeSet<Digest>) -> OsResult<Written> {
+        let Self { path, hash, bytes, .. } = self;
+        let content = Digest::of_sha256(hash.finalize().into());
+        let place = dir.content(&content);
+        let fresh = !(had.contains(&content) && std::fs::metadata(&place).is_ok_and(|old| old.len() == bytes));
+        match fresh {
+            true => std::fs::rename(&path, &place).at("rename into place", &path)?,
+            false => std::fs::remove_file(&path).at("remove", &path)?,
         }
-        Ok((digest, self.bytes))
+        Ok(Written { content, bytes, fresh })
     }
 }
 
@@ -230,11 +242,15 @@ mod tests {
         (place, dir, member)
     }
 
-    fn write(dir: &AvatarDir, path: &[u8], content: &[u8]) -> HomeFile {
+    fn written(dir: &AvatarDir, content: &[u8]) -> Written {
         let mut writing = dir.begin().expect("begun");
         content.chunks(3).for_each(|chunk| writing.put(chunk).expect("put"));
         let had = dir.home().expect("read").into_iter().map(|file| file.content).collect();
-        let (content, bytes) = writing.finish(dir, &had).expect("finished");
+        writing.finish(dir, &had).expect("finished")
+    }
+
+    fn write(dir: &AvatarDir, path: &[u8], content: &[u8]) -> HomeFile {
+        let Written { content, bytes, .. } = written(dir, content);
         HomeFile { path: EntryPath::new(path.to_vec()).expect("a name"), mode: 0o644, bytes, mtime_ns: 7, content }
     }
 
@@ -247,10 +263,6 @@ mod tests {
         dir.set_home(&[a.clone(), b.clone()], &fresh).expect("set");
         let lost = write(&dir, b"c", b"never set");
         assert_eq!(dir.home().expect("read"), [a.clone(), b.clone()]);
-        let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(dir.content(&a.content)).expect("there"));
-        let kept = inode();
-        assert_eq!(write(&dir, b"again", b"one").content, a.content);
-        assert_eq!(inode(), kept, "what the home has is not written once more");
         std::fs::write(dir.path().join("home.json.1-0.new"), "half").expect("write");
         drop(dir.begin().expect("begun, and killed"));
         dir.sweep(&dir.home().expect("read")).expect("swept");
@@ -260,6 +272,24 @@ mod tests {
         dir.set_home(&[], &BTreeSet::new()).expect("set");
         dir.sweep(&[]).expect("swept");
         assert_eq!(std::fs::read_dir(dir.path().join("contents")).expect("list").count(), 0);
+    }
+
+    #[test]
+    fn what_a_home_has_is_not_written_again_unless_it_is_lost() {
+        use std::os::unix::fs::MetadataExt;
+        let (_place, dir, _) = avatar();
+        let a = write(&dir, b"a", b"one");
+        assert!(written(&dir, b"one").fresh, "no home has it yet, so it may not be on disk");
+        dir.set_home(std::slice::from_ref(&a), &BTreeSet::from([a.content.clone()])).expect("set");
+        let place = dir.content(&a.content);
+        let inode = || std::fs::metadata(&place).expect("there").ino();
+        let kept = inode();
+        assert!(!written(&dir, b"one").fresh && inode() == kept);
+        std::fs::write(&place, "o").expect("cut short");
+        assert!(written(&dir, b"one").fresh);
+        assert_eq!(std::fs::read(&place).expect("there"), b"one");
+        std::fs::remove_file(&place).expect("lost");
+        assert!(written(&dir, b"one").fresh && std::fs::read(&place).expect("there") == b"one");
     }
 
     #[test]

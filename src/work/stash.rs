@@ -15,7 +15,7 @@ use crate::model::wire::Found;
 use crate::os::clock;
 use crate::os::error::OsResult;
 use crate::rules::home::{self, Changes};
-use crate::store::avatars::{AvatarDir, Writing};
+use crate::store::avatars::{AvatarDir, Writing, Written};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
@@ -75,16 +75,16 @@ impl Stash {
         for (path, mode, content) in files {
             let name = format!("files.{}", path.as_str());
             let (source, _) = order::open(&path, content)?;
-            let (digest, bytes) = self.write(source).map_err(|e| faults::ours(&e).at(name.clone()))?;
+            let Written { content, bytes, .. } = self.write(source).map_err(|e| faults::ours(&e).at(name.clone()))?;
             let path =
                 EntryPath::new(String::from(path).into_bytes()).map_err(|why| Fault::caller("job:malformed", why).at(name))?;
-            self.given.insert(path.clone(), HomeFile { path, mode, bytes, mtime_ns: now, content: digest });
+            self.given.insert(path.clone(), HomeFile { path, mode, bytes, mtime_ns: now, content });
         }
         let brought = |file: &HomeFile| Brought { blob: self.dir.content(&file.content), file: file.clone() };
         Ok(self.given.values().map(brought).collect())
     }
 
-    fn write(&mut self, mut source: impl Read) -> OsResult<(Digest, u64)> {
+    fn write(&mut self, mut source: impl Read) -> OsResult<Written> {
         use crate::os::error::At;
         let mut writing = self.dir.begin()?;
         let mut buf = vec![0; CHUNK];
@@ -97,12 +97,12 @@ impl Stash {
         self.keep(writing)
     }
 
-    fn keep(&mut self, writing: Writing) -> OsResult<(Digest, u64)> {
-        let kept = writing.finish(&self.dir, &self.had)?;
-        if !self.had.contains(&kept.0) {
-            self.fresh.insert(kept.0.clone());
+    fn keep(&mut self, writing: Writing) -> OsResult<Written> {
+        let written = writing.finish(&self.dir, &self.had)?;
+        if written.fresh {
+            self.fresh.insert(written.content.clone());
         }
-        Ok(kept)
+        Ok(written)
     }
 
     /// How many files were delivered.
@@ -142,7 +142,7 @@ impl Stash {
         let Some((path, found, writing)) = self.open.take() else { return };
         match self.keep(writing) {
             Err(e) => self.failed(&e),
-            Ok((content, bytes)) => {
+            Ok(Written { content, bytes, .. }) => {
                 let had = self.given.contains_key(&path);
                 let file = HomeFile { path, mode: found.mode & 0o777, bytes, mtime_ns: found.mtime_ns, content };
                 if had { &mut self.changes.changed } else { &mut self.changes.created }.push(file);

@@ -29,11 +29,14 @@ fn runs_are_listed_live_and_stale() {
         running(host, 2);
         two.signal(Signal::SIGKILL);
         let two_was = two.ended();
-        until("the second is stale", || listed(host).iter().any(|r| r["live"] == false));
+        until("the second is stale and the first not new", || {
+            let all = listed(host);
+            all.iter().any(|r| r["live"] == false) && all.iter().all(|r| r["age_ms"].as_u64().is_some_and(|ms| ms > 50))
+        });
         let all = listed(host);
         let find = |id: &str| all.iter().find(|r| r["id"] == id).expect("listed").clone();
         assert_eq!((all.len(), &find("one")["live"], &find("two")["live"]), (2, &json!(true), &json!(false)));
-        assert!(find("one")["age_ms"].as_u64().is_some_and(|ms| ms > 0) && find("one")["argv0"] == "sh");
+        assert!(find("one")["age_ms"].as_u64().is_some_and(|ms| ms > 50) && find("one")["argv0"] == "sh");
         let (_, table, _) = host.words(&["list"]);
         assert!(table.lines().count() == 3 && table.contains("stale") && table.contains("live"), "{table}");
         assert_eq!(two_was.0, 137);
