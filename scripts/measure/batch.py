@@ -13,10 +13,10 @@ from contest import QUIET, ratios, table
 JOB = '{"argv": ["true"]}\n'
 
 
-def answered(runcell, root, lines, *words):
+def answered(base, lines, *words):
     """Wall time in ms of a batch over these lines, all of whose answers must be ok."""
     began = time.monotonic()
-    done = subprocess.run([runcell, "--root", root, "batch", *words], input=lines, capture_output=True, text=True, check=True)
+    done = subprocess.run([*base, "batch", *words], input=lines, capture_output=True, text=True, check=True)
     took = (time.monotonic() - began) * 1e3
     verdicts = [json.loads(line).get("verdict") for line in done.stdout.splitlines()]
     if verdicts != ["ok"] * lines.count("\n"):
@@ -57,12 +57,12 @@ def compared(title, contenders, base, jobs, runs):
     return figures
 
 
-def throughput(runcell, work, runs, bare, jobs=100):
+def throughput(place, runs, bare, jobs=100):
     """The same number of jobs by a batch and by a loop of a bare runtime, each with several at a time. `bare` runs one by name."""
-    root = os.path.join(work, "batch")
+    base = place.words("batch")
     contenders = {
-        "runcell batch --jobs 2": lambda: answered(runcell, root, JOB * jobs, "--jobs", "2"),
-        "runcell batch --jobs 3 --ahead 0": lambda: answered(runcell, root, JOB * jobs, "--jobs", "3", "--ahead", "0"),
+        "runcell batch --jobs 2": lambda: answered(base, JOB * jobs, "--jobs", "2"),
+        "runcell batch --jobs 3 --ahead 0": lambda: answered(base, JOB * jobs, "--jobs", "3", "--ahead", "0"),
     }
     for name, act in bare.items():
         for at_a_time in [2, 3]:
@@ -73,11 +73,11 @@ def throughput(runcell, work, runs, bare, jobs=100):
 OWN = '{"argv": ["true"], "avatar": {"kata": "4kq9Zx2aBc", "name": "lion"}}\n'
 
 
-def again(runcell, work, runs, jobs=4000):
+def again(place, runs, jobs=4000):
     """The same by one avatar's jobs in cells that serve again, and by nothing but fork and exec."""
-    root = os.path.join(work, "again")
+    base = place.words("again")
     contenders = {
-        f"--reuse same-avatar --jobs {n}": lambda n=n: answered(runcell, root, OWN * jobs, "--jobs", str(n), "--reuse", "same-avatar")
+        f"--reuse same-avatar --jobs {n}": lambda n=n: answered(base, OWN * jobs, "--jobs", str(n), "--reuse", "same-avatar")
         for n in (2, 3, 4)
     }
     contenders["fork + exec, 2 at a time"] = lambda: side_by_side(lambda: subprocess.run(["true"], check=True), jobs, 2)
@@ -92,20 +92,19 @@ def figures_of(pid):
     return anonymous, len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def soak(runcell, work, _runs, jobs=100_000):
+def soak(place, _runs, jobs=100_000):
     """Very many jobs through one batch: memory and descriptors of its process in the second tenth and in the last. Cells of one job
     each take a whole hour: RUNCELL_SOAK_JOBS is how many of them, where that is less."""
     jobs_of_one = int(os.environ.get("RUNCELL_SOAK_JOBS", jobs))
     return {
-        "reused": soaked(runcell, os.path.join(work, "soaked"), jobs, OWN, "--jobs", "3", "--reuse", "same-avatar"),
-        "single-use": soaked(runcell, os.path.join(work, "soak"), jobs_of_one, JOB, "--jobs", "3"),
+        "reused": soaked(place, "soaked", jobs, OWN, "--jobs", "3", "--reuse", "same-avatar"),
+        "single-use": soaked(place, "soak", jobs_of_one, JOB, "--jobs", "3"),
     }
 
 
-def soaked(runcell, root, jobs, job, *more):
+def soaked(place, name, jobs, job, *more):
     """One such batch."""
-    words = [runcell, "--root", root, "batch", *more]
-    batch = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=QUIET["stderr"])
+    batch = subprocess.Popen([*place.words(name), "batch", *more], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=QUIET["stderr"])
 
     def feed():
         for n in range(jobs):
@@ -127,7 +126,7 @@ def soaked(runcell, root, jobs, job, *more):
     if code or wrong or n + 1 != jobs:
         sys.exit(f"exit code {code}, {n + 1} answers, {wrong} of them not ok")
     second, last = ([max(column) for column in zip(*tenths[t])] for t in (1, 9))
-    left = {what: len(os.listdir(os.path.join(root, what))) for what in ("runs", "cells", "runtime")}
+    left = {what: len(os.listdir(os.path.join(place.root(name), what))) for what in ("runs", "cells", "runtime")}
     rows = [("own memory, KiB", second[0], last[0], f"{last[0] / second[0]:.2f}"), ("descriptors", second[1], last[1], f"{last[1] / second[1]:.2f}")]
     table(f"{jobs} jobs through batch {' '.join(more)}: {jobs / took:.0f}/s; left behind {left}", ("the most of", "2nd tenth", "last tenth", "×"), rows)
     return {"per_second": jobs / took, "second": second, "last": last, "left": left}

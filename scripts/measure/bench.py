@@ -5,11 +5,9 @@ import glob
 import itertools
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 
 import batch
@@ -17,7 +15,8 @@ import docker
 import images
 import katas
 import plot
-from contest import call, interleaved, measured, ratios, table
+from contest import call, interleaved, measured, ratios, table, told
+from place import Place
 
 def binary():
     """The release build, wherever cargo has put it."""
@@ -75,14 +74,14 @@ FLAGS = {"crun": ["--cgroup-manager", "cgroupfs"]}
 class Bundle:
     """A bundle that runcell has written, for a bare runtime to run again and again."""
 
-    def __init__(self, runcell, work, name, edit=None):
-        self.dir = os.path.join(work, name)
-        self.state = os.path.join(work, RUNTIME)
+    def __init__(self, place, name, edit=None):
+        self.dir = place.file(name)
+        self.state = place.root(RUNTIME)
         self.numbers = itertools.count()
-        job = os.path.join(work, "job.json")
+        job = place.file("job.json")
         with open(job, "w", encoding="utf-8") as f:
             json.dump({"argv": ["true"]}, f)
-        subprocess.run([runcell, "bundle", "--job", job, "--out", self.dir], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*place.words("bundle"), "bundle", "--job", job, "--out", self.dir], check=True, stdout=subprocess.DEVNULL)
         if edit:
             path = os.path.join(self.dir, "config.json")
             with open(path, encoding="utf-8") as f:
@@ -95,15 +94,15 @@ class Bundle:
         return call([RUNTIME, *FLAGS.get(RUNTIME, []), "--root", self.state, "run", "--bundle", self.dir, name])
 
 
-def cold(runcell, work, runs):
+def cold(place, runs):
     """A cold one-shot against a bare runtime on the very same bundle, and against lighter sandboxes."""
-    same = Bundle(runcell, work, "same")
-    native = Bundle(runcell, work, "native", allow_list(["X86_64"]))
-    listed = Bundle(runcell, work, "listed", allow_list(["X86_64", "X86", "X32"]))
+    same = Bundle(place, "same")
+    native = Bundle(place, "native", allow_list(["X86_64"]))
+    listed = Bundle(place, "listed", allow_list(["X86_64", "X86", "X32"]))
     bwrap = ["bwrap", "--unshare-all", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "true"]
     times = interleaved(
         {
-            "runcell run --json": lambda: call([runcell, "--runtime", RUNTIME, "run", "--json", "--", "true"]),
+            "runcell run --json": lambda: call([*place.words("cold"), "--runtime", RUNTIME, "run", "--json", "--", "true"]),
             f"{RUNTIME} run, same bundle": same.run,
             f"{RUNTIME} run, + allow-list (native)": native.run,
             f"{RUNTIME} run, + allow-list (3 arch)": listed.run,
@@ -123,17 +122,15 @@ def cold(runcell, work, runs):
     return {name: {"median_ms": statistics.median(t), "ratio": ours / statistics.median(t)} for name, t in times.items()}
 
 
-def warm(runcell, work, runs):
+def warm(place, runs):
     """A warm one-shot, as a whole process and from dispatch to its end, against bubblewrap and fork+exec."""
     runs = max(runs, 100)
-    base = [runcell, "--root", os.path.join(work, "warm")]
+    base = place.words("warm")
     inside = []
 
     def one():
-        began = time.monotonic()
-        told = subprocess.run([*base, "run", "--json", "--", "true"], stdin=subprocess.DEVNULL, capture_output=True, check=True)
-        took = (time.monotonic() - began) * 1e3
-        outcome = json.loads(told.stdout)
+        took, answer = told([*base, "run", "--json", "--", "true"])
+        outcome = json.loads(answer)
         if outcome["start"] != "warm":
             sys.exit("no waiting cell was taken")
         phases = outcome["phases"]
@@ -153,14 +150,14 @@ def warm(runcell, work, runs):
     return figures
 
 
-def many(runcell, work, runs):
+def many(place, runs):
     """Jobs through a batch against loops of a bare runtime."""
     bare = {
-        "runc run, same bundle": Bundle(runcell, work, "many").run,
-        "runc run, + allow-list (native)": Bundle(runcell, work, "many-native", allow_list(["X86_64"])).run,
-        "runc run, + allow-list (3 arch)": Bundle(runcell, work, "many-listed", allow_list(["X86_64", "X86", "X32"])).run,
+        "runc run, same bundle": Bundle(place, "many").run,
+        "runc run, + allow-list (native)": Bundle(place, "many-native", allow_list(["X86_64"])).run,
+        "runc run, + allow-list (3 arch)": Bundle(place, "many-listed", allow_list(["X86_64", "X86", "X32"])).run,
     }
-    return batch.throughput(runcell, work, runs, bare)
+    return batch.throughput(place, runs, bare)
 
 
 def drawn(name, title, times):
@@ -170,12 +167,12 @@ def drawn(name, title, times):
         f.write(plot.svg(title, times))
 
 
-def output(runcell, _work, _runs):
+def output(place, _runs):
     """Memory of runcell itself while a job prints 1 GiB: kept to the cap, the rest counted or cut short."""
     rows, figures = [], {}
     for cap in ["1MiB", "8MiB"]:
         job = ["--output", cap, "--wall", "120s", "--", "sh", "-c", "head -c 1073741824 /dev/zero"]
-        took, rss = measured([runcell, "run", "--json", *job])
+        took, rss = measured([*place.words("output"), "run", "--json", *job])
         rows.append((cap, f"{rss:.1f}", f"{took / 1e3:.2f}"))
         figures[cap] = {"rss_mib": rss}
     table("peak memory of runcell while a job prints 1 GiB", ("cap", "RSS MiB", "s"), rows)
@@ -197,14 +194,13 @@ def leftovers(root):
     return {"cgroups": len(groups), "mounts": len(mounts), "runtime state": count("runtime"), "runs": count("runs"), "processes": len(processes)}
 
 
-def sequential(runcell, work, _runs, total=500):
+def sequential(place, _runs, total=500):
     """Many runs one after the other, and what they leave."""
-    root = os.path.join(work, "root")
     began = time.monotonic()
     for _ in range(total):
-        call([runcell, "run", "--root", root, "--json", "--", "true"])
+        call([*place.words("sequential"), "run", "--json", "--", "true"])
     took = time.monotonic() - began
-    left = leftovers(root)
+    left = leftovers(place.root("sequential"))
     table(f"{total} runs one after the other: {total / took:.0f}/s; left behind", tuple(left), [tuple(left.values())])
     return {"per_second": total / took, "left": left}
 
@@ -220,16 +216,14 @@ def main():
     if args.runtime != "runc" and args.only != "cold":
         parser.error("--runtime is for --only cold")
     RUNTIME = args.runtime
-    runcell = binary()
-    work = tempfile.mkdtemp(prefix="runcell-bench.")
-    os.chmod(work, 0o755)
+    place = Place(binary())
     try:
         known = {"cold": cold, "warm": warm, "output": output, "sequential": sequential}
         known |= {"batch": many, "reuse": batch.again, "soak": batch.soak, "press": katas.press, "docker": docker.throughput}
         known |= {"start": images.start, "build": images.build, "import": images.bring_in}
-        figures = {name: known[name](runcell, work, args.runs) for name in args.only.split(",")}
+        figures = {name: known[name](place, args.runs) for name in args.only.split(",")}
     finally:
-        shutil.rmtree(work)
+        place.leave()
     if args.json:
         with open(args.json, "w", encoding="utf-8") as f:
             json.dump(figures, f, indent=2)

@@ -6,6 +6,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 QUIET = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -18,6 +19,16 @@ def call(argv, code=0):
     if got != code:
         sys.exit(f"{argv} exited with {got}")
     return (time.monotonic() - began) * 1e3
+
+
+def told(argv):
+    """Wall time in ms of one whole process and what it wrote to stdout: a file, as to wait at a pipe would be the measurer's time."""
+    with tempfile.TemporaryFile() as out:
+        began = time.monotonic()
+        subprocess.run(argv, **{**QUIET, "stdout": out}, check=True)
+        took = (time.monotonic() - began) * 1e3
+        out.seek(0)
+        return took, out.read()
 
 
 def interleaved(contenders, runs):

@@ -31,9 +31,9 @@ def program(directory):
 
 
 @contextlib.contextmanager
-def daemon(work):
+def daemon(place):
     """A client's words for as long as its daemon lives."""
-    base = os.path.join(work, "docker")
+    base = place.file("docker")
     os.makedirs(base)
     group = f"runcell-bench-{os.getpid()}"
     at = lambda name: os.path.join(base, name)
@@ -41,7 +41,7 @@ def daemon(work):
         f.write("{}")
     own = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"]
     words = ["--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false", "--cgroup-parent", f"/{group}"]
-    words += ["--data-root", at("data"), "--exec-root", at("exec"), "-p", at("pid"), "--config-file", at("none.json")]
+    words += ["--data-root", at("data"), "--exec-root", place.root("docker"), "-p", at("pid"), "--config-file", at("none.json")]
     with open(at("log"), "wb") as log:
         process = subprocess.Popen([*own, DAEMON, *words, "-H", f"unix://{at('sock')}"], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     client = [CLIENT, "-H", f"unix://{at('sock')}"]
@@ -71,24 +71,24 @@ def emptied(group):
                     time.sleep(0.1)
 
 
-def throughput(runcell, work, runs, jobs=100):
+def throughput(place, runs, jobs=100):
     """The same jobs by a batch of single-use cells and by `docker run`, each with several at a time; nothing where there is no daemon."""
     if not (os.path.exists(DAEMON) and os.path.exists(CLIENT)):
         print("\ndocker: left out, as it is not installed (apt-get install docker.io)")
         return None
-    image = os.path.join(work, "docker-image")
+    image = place.file("docker-image")
     program(image)
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         tar.add(image, ".")
     lines = json.dumps({"argv": ["/bin/true"], "image": image}) + "\n"
-    root = os.path.join(work, "docker-rival")
-    with daemon(work) as client:
+    base = place.words("docker-rival")
+    with daemon(place) as client:
         subprocess.run([*client, "import", "-", "alone"], input=packed.getvalue(), stdout=subprocess.DEVNULL, check=True)
         act = lambda: call([*client, "run", *LIKE_OURS, "alone", "/bin/true"])
         contenders = {
-            "runcell batch --jobs 2": lambda: answered(runcell, root, lines * jobs, "--jobs", "2"),
-            "runcell batch --jobs 3 --ahead 0": lambda: answered(runcell, root, lines * jobs, "--jobs", "3", "--ahead", "0"),
+            "runcell batch --jobs 2": lambda: answered(base, lines * jobs, "--jobs", "2"),
+            "runcell batch --jobs 3 --ahead 0": lambda: answered(base, lines * jobs, "--jobs", "3", "--ahead", "0"),
         }
         for n in (2, 3, 4):
             contenders[f"docker run, {n} at a time"] = lambda n=n: side_by_side(act, jobs, n)

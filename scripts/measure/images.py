@@ -68,9 +68,9 @@ def debian():
     return DEBIAN
 
 
-def bring_in(runcell, work, runs):
+def bring_in(place, runs):
     """An OCI image of a Debian tree in a gzip layer, unpacked by us and by umoci in turn, each into a place that is new."""
-    whole, layout = os.path.join(work, "debian.tar"), os.path.join(work, "layout")
+    whole, layout = place.file("debian.tar"), place.file("layout")
     archive(whole, [debian()])
     subprocess.run(["skopeo", "copy", "--quiet", f"docker-archive:{whole}", f"oci:{layout}:latest"], check=True)
     os.remove(whole)
@@ -78,14 +78,14 @@ def bring_in(runcell, work, runs):
 
     def act(name, argv):
         count[0] += 1
-        place = os.path.join(work, f"place{count[0]}")
+        fresh = place.file(f"place{count[0]}")
         os.sync()
-        took, peak = measured([word.replace("PLACE", place) for word in argv])
+        took, peak = measured([word.replace("PLACE", fresh) for word in argv])
         peaks[name] = max(peaks[name], peak)
-        shutil.rmtree(place)
+        shutil.rmtree(fresh)
         return took
 
-    ours = [runcell, "--root", "PLACE", "image", "import", layout, "--name", "debian"]
+    ours = [place.runcell, "--root", "PLACE", "image", "import", layout, "--name", "debian"]
     theirs = ["umoci", "unpack", "--image", f"{layout}:latest", "PLACE"]
     contenders = {name: (lambda n=name, a=argv: act(n, a)) for name, argv in [("runcell image import", ours), ("umoci unpack", theirs)]}
     size = os.path.getsize(DEBIAN) / 1e6
@@ -95,44 +95,43 @@ def bring_in(runcell, work, runs):
     return {**figures, "peak_mib": peaks}
 
 
-def start(runcell, work, runs):
+def start(place, runs):
     """A cold start of one static program: from a plain directory, and from images that hold the same in so many layers."""
-    root = os.path.join(work, "images")
     with open("/bin/busybox", "rb") as f:
         program = layer({"bin/busybox": f.read(), "bin/true": b"#!/bin/busybox true\n"})
-    plain = os.path.join(work, "plain")
+    plain = place.file("plain")
     with tarfile.open(fileobj=io.BytesIO(program)) as tar:
         tar.extractall(plain)
-    base = [runcell, "--root", root]
+    base = place.words("images")
     contenders = {"directory": lambda: call([*base, "run", "--json", "--image", plain, "--", "/bin/true"])}
     for count in [1, 12, 60, 127]:
-        path = os.path.join(work, "image.tar")
+        path = place.file("image.tar")
         more = [layer({f"opt/{n}/{m}": b"x" for m in range(20)}) for n in range(count - 1)]
         archive(path, [program, *more])
         subprocess.run([*base, "image", "import", path, "--name", f"of{count}"], check=True, capture_output=True)
         job = [*base, "run", "--json", "--image", f"of{count}", "--", "/bin/true"]
         contenders[f"{count} layer{'s' * (count > 1)}"] = lambda job=job: call(job)
     # What the same layers cost when they are one: as many files in one layer as a distribution has.
-    path = os.path.join(work, "image.tar")
+    path = place.file("image.tar")
     archive(path, [program, layer({f"opt/{n // 100}/{n}": b"x" for n in range(30000)})])
     subprocess.run([*base, "image", "import", path, "--name", "many"], check=True, capture_output=True)
     contenders["30,000 files"] = lambda: call([*base, "run", "--json", "--image", "many", "--", "/bin/true"])
     return ratios(f"cold start from an image, {runs} interleaved runs (ms)", interleaved(contenders, runs), "directory")
 
 
-def build(runcell, work, runs):
+def build(place, runs):
     """A recipe of five stages: the first build, the same again, one stage more, the first one edited."""
-    root, place = os.path.join(work, "builds"), os.path.join(work, "recipe")
-    os.makedirs(place)
+    base, recipe = place.words("builds"), place.file("recipe")
+    os.makedirs(recipe)
     stages = [f"echo {n} > /stage{n}" for n in range(5)]
 
     def write():
         text = '[base.busybox]\n' + "".join(f'\n[[stage]]\nrun = "{run}"\n' for run in stages)
-        with open(os.path.join(place, "recipe.toml"), "w", encoding="utf-8") as f:
+        with open(os.path.join(recipe, "recipe.toml"), "w", encoding="utf-8") as f:
             f.write(text)
 
     def once():
-        took, _ = measured([runcell, "--root", root, "image", "build", place, "--json"])
+        took, _ = measured([*base, "image", "build", recipe, "--json"])
         return took
 
     write()

@@ -1,7 +1,6 @@
 """From the press of an avatar's button to its colour, and to the end of all."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -11,11 +10,11 @@ from contest import call, interleaved, ratios
 KATA = "4kq9Zx2aBc"
 
 
-def press(runcell, work, runs):
+def press(place, runs):
     """A trivial shell kata: with a cell that waits, without, and an ordinary run of the same script."""
-    base = [runcell, "--root", os.path.join(work, "katas")]
+    base = place.words("katas")
     quiet = {"check": True, "stdout": subprocess.DEVNULL}
-    job, shape = (os.path.join(work, name) for name in ("press.json", "shape.json"))
+    job, shape = (place.file(name) for name in ("press.json", "shape.json"))
     with open(job, "w", encoding="utf-8") as f:
         json.dump({"files": {"answer": "42\n"}}, f)
     with open(shape, "w", encoding="utf-8") as f:

@@ -28,9 +28,9 @@ pub struct Facts {
     /// Cores present, for `cpuset`.
     pub cpus: u32,
     pub landlock_abi: Option<u32>,
-    /// Top-level system directories of the host (`/usr`, `/bin`, …) for the `host` image.
+    /// Top-level system directories of the host (`/usr`, `/bin`, …), where the image is the host itself.
     pub host_dirs: Vec<HostDir>,
-    /// Entries of the host's /etc that programs below /usr read and that hold no secrets, those that exist.
+    /// The same of its /etc: entries that programs below /usr read and that hold no secrets, those that exist.
     pub host_etc: Vec<(String, EntryKind)>,
     /// What the sources of the job's bind mounts are.
     pub sources: BTreeMap<String, EntryKind>,

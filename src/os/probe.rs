@@ -67,11 +67,9 @@ pub fn fixed_limit(resource: nix::sys::resource::Resource) -> Option<u64> {
     (!has(caps::Capability::CAP_SYS_RESOURCE)).then_some(hard)
 }
 
-/// Bytes of swap, from /proc/meminfo.
-pub fn swap_bytes(meminfo: &str) -> u64 {
-    let kib =
-        meminfo.lines().find_map(|line| line.strip_prefix("SwapTotal:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
-    kib.unwrap_or(0) * 1024
+/// Bytes of swap (sysinfo(2): /proc/meminfo counts all memory anew at each read, 30 µs; measured).
+pub fn swap_bytes() -> u64 {
+    nix::sys::sysinfo::sysinfo().map_or(0, |told| told.swap_total())
 }
 
 /// Cores that we may run on.
@@ -96,9 +94,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn swap_is_read_from_meminfo() {
-        assert_eq!(swap_bytes("MemTotal: 9 kB\nSwapTotal:       2048 kB\n"), 2 << 20);
-        assert_eq!(swap_bytes("MemTotal: 9 kB\n"), 0);
+    fn swap_is_as_much_as_meminfo_says() {
+        let meminfo = files::text(Path::new("/proc/meminfo")).expect("meminfo");
+        let kib = meminfo.lines().find_map(|line| line.strip_prefix("SwapTotal:")?.trim().strip_suffix(" kB")).expect("a line");
+        assert_eq!(swap_bytes(), kib.trim().parse::<u64>().expect("a number") * 1024);
     }
 
     #[test]

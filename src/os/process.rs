@@ -1,8 +1,8 @@
 //! Processes: our own children, held by pidfd, in groups of their own.
 
 use super::error::{At, OsResult};
-use super::sys;
 use super::watch::{self, For};
+use super::{files, sys};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::stat::{Mode, umask};
@@ -221,14 +221,14 @@ pub fn output_as(ids: Option<(u32, u32)>, program: &Path, args: &[String], timeo
 
 /// The start time of a process in clock ticks since boot (field 22 of /proc/PID/stat, proc_pid_stat(5)).
 pub fn start_ticks(proc_root: &Path, pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(proc_root.join(pid.to_string()).join("stat")).ok()?;
+    let stat = files::text(&proc_root.join(pid.to_string()).join("stat")).ok()?;
     // The name in field 2 may hold blanks and parentheses: count from its last one.
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
 /// Whether this very process still runs; one that only waits to be reaped does not.
 pub fn alive(proc_root: &Path, pid: i32, start_ticks: u64) -> bool {
-    let stat = std::fs::read_to_string(proc_root.join(pid.to_string()).join("stat")).unwrap_or_default();
+    let stat = files::text(&proc_root.join(pid.to_string()).join("stat")).unwrap_or_default();
     let dead = stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']));
     !dead && self::start_ticks(proc_root, pid) == Some(start_ticks)
 }

@@ -45,8 +45,7 @@ pub struct Starting {
 pub struct Waiting {
     pub peer: Peer,
     pub init: Process,
-    /// What is known of it, if it has served before.
-    gauges: Option<Gauges>,
+    gauges: Gauges,
 }
 
 /// What is kept open of a cell's group while jobs run in it.
@@ -56,6 +55,12 @@ pub struct Gauges {
     pub oom: Option<OomWatch>,
     /// Whether the limits are those that were written at the dispatch.
     pub limited: bool,
+}
+
+impl Gauges {
+    fn open(group: &Group) -> Self {
+        Self { meters: Meters::open(group), oom: None, limited: false }
+    }
 }
 
 /// The job is under way.
@@ -201,7 +206,8 @@ impl Cell<Starting> {
         };
         let init = hello(&peer, runtime, &self.run, signals, deadline)?;
         staged.detach()?;
-        Ok(Cell { run: self.run, group: self.group, state: Waiting { peer, init, gauges: None }, guard: self.guard })
+        let gauges = Gauges::open(&self.group);
+        Ok(Cell { run: self.run, group: self.group, state: Waiting { peer, init, gauges }, guard: self.guard })
     }
 
     /// Waits until the runtime has started the cell, and leaves it to whoever claims it. Its memory then is the answer.
@@ -251,7 +257,7 @@ fn meet(run: &RunDir, group: &Group, most: u64) -> Result<Waiting, String> {
     let peer = socket::connect_to(run.path(), RunDir::SOCKET).map_err(|e| e.to_string())?;
     // Looked at while init wakes up, which takes it as long. Whose pid says hello below has been the listener all the while, so
     // that a number that is listed here is its own.
-    let (inside, memory) = (group.members(), counters::memory(group));
+    let (inside, memory, gauges) = (group.members(), counters::memory(group), Gauges::open(group));
     let soon = clock::now_ns() + CLAIM_NS;
     watch::any(&[((), peer.as_fd(), For::Read)], Some(soon)).map_err(|e| e.to_string())?;
     let Ok(Some(Packet { message: Report::Hello, pid: Some(pid), .. })) = peer.receive::<Report>(true) else {
@@ -263,7 +269,7 @@ fn meet(run: &RunDir, group: &Group, most: u64) -> Result<Waiting, String> {
     }
     match memory {
         Some(now) if now > most => Err(format!("it takes up {now} bytes")),
-        _ => Ok(Waiting { peer, init, gauges: None }),
+        _ => Ok(Waiting { peer, init, gauges }),
     }
 }
 
@@ -290,21 +296,16 @@ impl Cell<Waiting> {
         stdio: &[OwnedFd; 3],
         stays: bool,
     ) -> Result<Cell<Running>, Fault> {
-        let Waiting { peer, init, gauges } = self.state;
-        if !gauges.as_ref().is_some_and(|gauges| gauges.limited) {
+        let Waiting { peer, init, mut gauges } = self.state;
+        if !gauges.limited {
             for write in writes {
                 self.group.set(write.controller, write.file, &write.value).map_err(|e| refused(write, &e))?;
             }
         }
-        let mut gauges = match gauges {
-            Some(gauges) => gauges,
-            None => {
-                let watched = writes.iter().any(|w| w.limit == "memory");
-                let oom = watched.then(|| OomWatch::new(&self.group)).transpose().map_err(|e| faults::ours(&e))?;
-                Gauges { meters: Meters::open(&self.group), oom, limited: true }
-            }
-        };
         gauges.limited = true;
+        if gauges.oom.is_none() && writes.iter().any(|w| w.limit == "memory") {
+            gauges.oom = Some(OomWatch::new(&self.group).map_err(|e| faults::ours(&e))?);
+        }
         gauges.meters.reset_peak();
         let base = gauges.meters.read();
         let [stdin, stdout, stderr] = stdio;
@@ -415,7 +416,7 @@ impl Cell<Running> {
             return Err(Box::new(self));
         }
         let Running { peer, init, gauges, .. } = self.state;
-        Ok(Cell { run: self.run, group: self.group, state: Waiting { peer, init, gauges: Some(gauges) }, guard: self.guard })
+        Ok(Cell { run: self.run, group: self.group, state: Waiting { peer, init, gauges }, guard: self.guard })
     }
 
     fn renewed(&self) -> std::io::Result<bool> {

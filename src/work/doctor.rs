@@ -28,7 +28,6 @@ pub fn doctor(policy: Option<&Path>, root: Option<&Path>, runtime: Option<&str>)
     let home = Home::at(settings::root(root, &allowed));
     let is_root = nix::unistd::geteuid().is_root();
     let mountinfo = files::text(Path::new("/proc/self/mountinfo")).unwrap_or_default();
-    let meminfo = files::text(Path::new("/proc/meminfo")).unwrap_or_default();
     let sys = Path::new("/sys");
     let first = mount::Ids { inside: 0, outside: allowed.ids.first, count: IDS_PER_CELL };
     let user_namespace = tried(is_root, || mount::try_user_namespace(first));
@@ -47,7 +46,7 @@ pub fn doctor(policy: Option<&Path>, root: Option<&Path>, runtime: Option<&str>)
         id_mapped,
         cpu: Cpu { cores: probe::cpus(), weak: weakness::unmitigated(sys), smt: weakness::smt(sys) },
         cgroups: cgroups(&allowed, &mountinfo),
-        swap_bytes: probe::swap_bytes(&meminfo),
+        swap_bytes: probe::swap_bytes(),
         runtime_name: host::runtime_name(&allowed, runtime).to_owned(),
         runtime: found(&allowed, runtime),
         policy: file,

@@ -39,18 +39,17 @@ pub fn look(home: &Home, policy: &Policy, runtime: Option<&str>) -> Result<Host,
     let parent = parent(&trees, policy)?;
     let runtime = find_runtime(home, policy, runtime, trees.layout)?;
     let controllers = trees.prepare(&parent).map_err(|e| faults::ours(&e))?;
-    let meminfo = files::text(Path::new("/proc/meminfo")).unwrap_or_default();
     let swap_limit = swap_accounted(&trees) && controllers.contains("memory");
     let facts = Facts {
         layout: trees.layout,
         controllers,
         swap_limit,
-        swap_bytes: probe::swap_bytes(&meminfo),
+        swap_bytes: probe::swap_bytes(),
         hard: limit::hard(),
         cpus: probe::cpus(),
         landlock_abi: sys::landlock_abi(),
-        host_dirs: probe::host_dirs(),
-        host_etc: probe::existing(rootfs::HOST_ETC),
+        host_dirs: Vec::new(),
+        host_etc: Vec::new(),
         sources: Default::default(),
         devices: ceiling_devices(policy)?,
         image: ImageFacts::default(),
@@ -76,6 +75,9 @@ fn ceiling_devices(policy: &Policy) -> Result<BTreeMap<String, String>, Fault> {
 /// # Errors
 /// exit 3 where none is mounted.
 pub fn trees() -> Result<Trees, Fault> {
+    if let Some(trees) = cgroup::usual() {
+        return Ok(trees);
+    }
     let mountinfo = files::text(Path::new("/proc/self/mountinfo")).map_err(|e| faults::ours(&e))?;
     cgroup::trees(&mountinfo).ok_or_else(|| {
         Fault::host("cgroup:none", "no cgroup hierarchy is mounted").hint("mount -t cgroup2 cgroup2 /sys/fs/cgroup")
@@ -173,11 +175,10 @@ impl Host {
             })?;
             facts.devices.insert(io.device.as_str().to_owned(), number);
         }
-        if let Some(ImageRef::Directory(dir)) = &job.image {
-            facts.image = image_facts(dir.as_path(), job)?;
-        }
-        if let Some(image) = image {
-            facts.image = image.facts(job);
+        match (image, &job.image) {
+            (Some(image), _) => facts.image = image.facts(job),
+            (None, Some(ImageRef::Directory(dir))) => facts.image = image_facts(dir.as_path(), job)?,
+            (None, _) => (facts.host_dirs, facts.host_etc) = (probe::host_dirs(), probe::existing(rootfs::HOST_ETC)),
         }
         if let Some(set) = &job.limits.cpuset {
             let beyond = crate::rules::ceilings::cores(set).is_some_and(|cores| cores.iter().any(|c| *c >= facts.cpus));
