@@ -69,16 +69,25 @@ pub fn start(
 
 /// What is executed. It is made before there is a child, which would leave it in our memory.
 struct Goal {
-    argv: sys::Strings,
+    programs: Vec<Program>,
     env: sys::Strings,
+}
+
+/// One that may exist: some programs look at the name by which they were called.
+struct Program {
+    argv: sys::Strings,
     places: Vec<CString>,
 }
 
 impl Goal {
     fn of(d: &Dispatch) -> io::Result<Self> {
         let name = d.argv.first().map(String::as_str).unwrap_or_default();
-        let places = candidates(name, &d.env).into_iter().map(CString::new).collect::<Result<_, _>>()?;
-        Ok(Self { argv: sys::Strings::new(&d.argv)?, env: sys::Strings::new(&d.env)?, places })
+        let programs = std::iter::once(name).chain(d.fallbacks.iter().map(String::as_str)).map(|name| {
+            let argv: Vec<&str> = std::iter::once(name).chain(d.argv.iter().skip(1).map(String::as_str)).collect();
+            let places = candidates(name, &d.env).into_iter().map(CString::new).collect::<Result<_, _>>()?;
+            Ok(Program { argv: sys::Strings::new(&argv)?, places })
+        });
+        Ok(Self { programs: programs.collect::<io::Result<_>>()?, env: sys::Strings::new(&d.env)? })
     }
 }
 
@@ -120,14 +129,15 @@ fn prepare(d: &Dispatch, stdio: &[OwnedFd; 3], ready: &Ready) -> Result<(), Star
 /// exists and whose interpreter does not ends the search, as the answer would else be "no such program".
 fn execute(d: &Dispatch, goal: &Goal, at_ns: &Cell<u64>) -> StartFailure {
     let mut answer = (libc::ENOENT, d.argv.first().cloned().unwrap_or_default());
-    for path in &goal.places {
+    let all = goal.programs.iter().flat_map(|program| program.places.iter().map(move |place| (program, place)));
+    for (program, path) in all {
         let place = OsStr::from_bytes(path.to_bytes());
         // Most places have no such program, and a look is cheaper than a try.
         if std::fs::symlink_metadata(place).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
             continue;
         }
         at_ns.set(clock::now_ns()); // a cell: to the compiler nobody would see a plain variable's new value if this succeeds
-        let errno = sys::execve(path, &goal.argv, &goal.env).raw_os_error().unwrap_or(libc::EIO);
+        let errno = sys::execve(path, &program.argv, &goal.env).raw_os_error().unwrap_or(libc::EIO);
         let exists = std::fs::metadata(place).is_ok();
         let place = || path.to_string_lossy().into_owned();
         match errno {

@@ -31,6 +31,9 @@ pub struct Job {
     pub image: Option<ImageRef>,
     /// The program and its arguments. A name without a slash is looked up in the PATH of `env`.
     pub argv: Option<Vec<Text>>,
+    /// What takes the place of an `argv[0]` that does not exist: a bundle's, with its argv. No job says so itself.
+    #[serde(skip)]
+    pub fallbacks: Vec<Text>,
     /// The whole environment besides the bundle's; nothing of the host's leaks in.
     pub env: Unique<EnvName, Text>,
     /// Where the program starts (default /sandbox).
@@ -316,6 +319,7 @@ impl Job {
             bundle: self.bundle.or(merged.bundle),
             image: self.image.or(merged.image),
             argv: self.argv.or(merged.argv),
+            fallbacks: Vec::new(),
             env: merged.env,
             cwd: self.cwd.or(merged.cwd),
             user: self.user.or(merged.user),

@@ -79,6 +79,8 @@ pub enum PlannedMount {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fill {
     pub argv: Vec<String>,
+    /// What takes the place of an `argv[0]` that does not exist, in turn.
+    pub fallbacks: Vec<String>,
     pub env: Vec<String>,
     pub cwd: GuestPath,
     pub stdin: Option<Content>,

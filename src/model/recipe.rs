@@ -174,7 +174,7 @@ impl Run {
 }
 
 /// A word that a shell reads as just this text.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 

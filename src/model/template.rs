@@ -20,6 +20,8 @@ pub struct Template {
     pub description: Option<String>,
     pub image: Option<ImageRef>,
     pub argv: Option<Vec<Text>>,
+    /// Programs that take the place of the template's `argv[0]` where that does not exist: the first that does.
+    pub fallbacks: Vec<Text>,
     pub env: Unique<EnvName, Text>,
     pub cwd: Option<GuestPath>,
     pub user: Option<User>,

@@ -105,6 +105,8 @@ pub enum Skip {
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dispatch {
     pub argv: Vec<String>,
+    /// What takes the place of an `argv[0]` that does not exist, in turn.
+    pub fallbacks: Vec<String>,
     /// `NAME=value`, ready for execve.
     pub env: Vec<String>,
     pub cwd: String,

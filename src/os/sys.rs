@@ -103,9 +103,9 @@ pub struct Strings {
 impl Strings {
     /// # Errors
     /// EINVAL for one with a NUL in it.
-    pub fn new(all: &[String]) -> io::Result<Self> {
+    pub fn new(all: &[impl AsRef<str>]) -> io::Result<Self> {
         let invalid = |_| io::Error::from_raw_os_error(libc::EINVAL);
-        let strings = all.iter().map(|s| CString::new(s.as_str())).collect::<Result<Vec<_>, _>>().map_err(invalid)?;
+        let strings = all.iter().map(|s| CString::new(s.as_ref())).collect::<Result<Vec<_>, _>>().map_err(invalid)?;
         let pointers = strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect();
         Ok(Self { pointers, _strings: strings })
     }

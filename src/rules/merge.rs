@@ -1,5 +1,6 @@
 //! Job over bundle template: what the job says wins, entry by entry for `env` and `limits`.
 
+use super::fallback;
 use crate::model::fault::Fault;
 use crate::model::image::Defaults;
 use crate::model::job::{EnvName, Job, Text};
@@ -27,17 +28,20 @@ pub fn with_image(job: Job, image: Defaults) -> Result<Job, Fault> {
     let argv: Vec<Text> =
         image.argv.into_iter().map(Text::try_from).collect::<Result<_, _>>().map_err(|why| useless("Cmd", why))?;
     let argv = job.argv.or((!argv.is_empty()).then_some(argv));
-    let argv = match (argv, image.everytime.is_empty()) {
-        (Some(argv), false) => Some(after(&image.everytime, argv).map_err(|why| useless("everytime", why))?),
-        (argv, _) => argv,
+    let (argv, fallbacks) = match (argv, image.everytime.is_empty()) {
+        (Some(argv), false) => {
+            (Some(after(&image.everytime, argv, job.fallbacks).map_err(|why| useless("everytime", why))?), Vec::new())
+        }
+        (argv, _) => (argv, job.fallbacks),
     };
-    Ok(Job { argv, env, cwd: job.cwd.or(image.cwd), user: job.user.or(image.user), ..job })
+    Ok(Job { argv, fallbacks, env, cwd: job.cwd.or(image.cwd), user: job.user.or(image.user), ..job })
 }
 
 /// The program after what its image wants to be run before it, in one shell: what is exported there the program sees, and
 /// where a command fails its code is the answer.
-fn after(everytime: &[String], argv: Vec<Text>) -> Result<Vec<Text>, String> {
-    let script = format!("set -e\n{}\nset +e\nexec \"$@\"", everytime.join("\n"));
+fn after(everytime: &[String], argv: Vec<Text>, fallbacks: Vec<Text>) -> Result<Vec<Text>, String> {
+    let chosen = fallback::chosen(&fallbacks.into_iter().map(String::from).collect::<Vec<_>>());
+    let script = format!("set -e\n{}\nset +e\n{chosen}exec \"$@\"", everytime.join("\n"));
     let shell = ["/bin/sh", "-c", &script, "everytime"].map(|word| Text::try_from(word.to_owned()));
     shell.into_iter().chain(argv.into_iter().map(Ok)).collect()
 }
@@ -48,6 +52,7 @@ pub fn merge(job: Job, template: Template) -> Job {
     env.extend(job.env.0);
     Job {
         image: job.image.or(template.image),
+        fallbacks: if job.argv.is_none() { template.fallbacks } else { Vec::new() },
         argv: job.argv.or(template.argv),
         env,
         cwd: job.cwd.or(template.cwd),
@@ -82,8 +87,11 @@ mod tests {
         let job: Job = serde_json::from_str(r#"{"argv":["own"]}"#).expect("job");
         assert_eq!(words(&with_image(job.clone(), image).expect("fine")), ["own"]);
         let first = Defaults { everytime: vec!["export A=1".into()], ..Defaults::default() };
-        let words = words(&with_image(job, first).expect("fine"));
-        assert_eq!((words[2].contains("export A=1\n"), words.last().map(String::as_str)), (true, Some("own")));
+        let wrapped = words(&with_image(job.clone(), first.clone()).expect("fine"));
+        assert_eq!((wrapped[2].contains("export A=1\n"), wrapped.last().map(String::as_str)), (true, Some("own")));
+        let bundled = Job { fallbacks: vec![Text::try_from("other".to_owned()).expect("a text")], ..job };
+        let wrapped = with_image(bundled, first).expect("fine");
+        assert!(words(&wrapped)[2].contains("'other'") && wrapped.fallbacks.is_empty(), "the shell is what must exist");
         let bad = Defaults { env: vec!["=x".into()], ..Defaults::default() };
         assert!(with_image(Job::default(), bad).is_err());
     }
@@ -92,11 +100,13 @@ mod tests {
     fn the_job_wins_and_the_template_fills() {
         let job: Job = serde_json::from_str(r#"{"argv":["a"],"env":{"X":"job"},"limits":{"wall":1}}"#).expect("job");
         let template: Template = toml::from_str(
-            "argv = ['b']\ncwd = '/tmp'\n[env]\nX = 'tpl'\nY = 'tpl'\n[limits]\nwall = '9s'\npids = 7\nrlimits = { core = 1 }\n",
+            "argv = ['b']\nfallbacks = ['c']\ncwd = '/tmp'\n[env]\nX = 'tpl'\nY = 'tpl'\n[limits]\nwall = '9s'\npids = 7\nrlimits = { core = 1 }\n",
         )
         .expect("template");
+        let silent = merge(Job::default(), template.clone());
+        assert_eq!((silent.argv.expect("argv")[0].as_str(), silent.fallbacks[0].as_str()), ("b", "c"));
         let merged = merge(job, template);
-        assert_eq!(merged.argv.expect("argv")[0].as_str(), "a");
+        assert_eq!((merged.argv.expect("argv")[0].as_str(), merged.fallbacks.len()), ("a", 0), "they are the template's argv's");
         assert_eq!(merged.cwd.expect("cwd").as_str(), "/tmp");
         let env: Vec<_> = merged.env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         assert_eq!(env, [("X", "job"), ("Y", "tpl")]);

@@ -10,6 +10,7 @@ pub mod computation;
 pub mod configuration;
 pub mod cores;
 pub mod diagnosis;
+pub mod fallback;
 pub mod findings;
 pub mod garbage;
 pub mod home;

@@ -71,6 +71,7 @@ pub fn plan(job: Job, bundle: BundleName, policy: &Policy, facts: &Facts, best_e
     };
     let fill = Fill {
         argv,
+        fallbacks: job.fallbacks.into_iter().map(String::from).collect(),
         env,
         cwd: cwd(job.cwd)?,
         stdin: job.stdin,

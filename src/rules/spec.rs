@@ -5,6 +5,7 @@
 //! already (`work/prepare.rs`), and leaves the limits to be written at dispatch;
 //! [`standalone`] has the program in init's place and all limits inside, for any OCI runtime by hand.
 
+use super::fallback;
 use crate::model::fault::Fault;
 use crate::model::job::Network;
 use crate::model::limits::{Limits, Rlimit};
@@ -100,7 +101,7 @@ pub fn standalone(plan: &Plan, place: &Place<'_>, devices: &BTreeMap<String, Str
         spec.mounts_mut().get_or_insert_with(Vec::new).splice(0..0, shown);
     }
     if let Some(process) = spec.process_mut() {
-        process.set_args(Some(plan.fill.argv.clone()));
+        process.set_args(Some(fallback::spelled_out(&plan.fill.argv, &plan.fill.fallbacks)));
         process.set_env(Some(plan.fill.env.clone()));
         process.set_cwd(plan.fill.cwd.as_str().into());
         let rlimit = |(name, value): &(Rlimit, u64)| {

@@ -41,6 +41,7 @@ pub fn write(fill: Fill, limits: &Limits, place: &Placement, filtered: bool, pla
     }
     let dispatch = Dispatch {
         argv: fill.argv,
+        fallbacks: fill.fallbacks,
         env: fill.env,
         cwd: fill.cwd.into(),
         files: deliveries,

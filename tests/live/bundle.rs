@@ -70,6 +70,32 @@ fn an_image_must_have_what_a_bare_runtime_mounts_over() {
 }
 
 #[test]
+fn a_script_without_a_first_line_is_bashs_where_there_is_one() {
+    live(|host| {
+        let image = host.dir("image");
+        for dir in ["bin", "proc", "dev", "sandbox", "tmp"] {
+            std::fs::create_dir_all(image.join(dir)).expect("made");
+        }
+        std::fs::copy("/usr/bin/busybox", image.join("bin/sh")).expect("the gate has looked");
+        let files = json!({"cyber-dojo.sh": "echo \"${BASH_VERSION:+bash} $*\"; exit 4\n"});
+        let there = json!({"bundle": "dojo", "files": files});
+        let not_there = json!({"bundle": "dojo", "files": files, "image": image});
+        host.run(there.clone()).is("nonzero").code(4).said("bash \n");
+        host.run(not_there.clone()).is("nonzero").code(4).said(" \n");
+        assert_eq!(bare(host, "bash", &there), (4, "bash \n".into(), String::new()));
+        assert_eq!(bare(host, "sh", &not_there), (4, " \n".into(), String::new()));
+        let own = json!({"bundle": "dojo", "files": files, "image": image, "argv": ["bash", "/sandbox/cyber-dojo.sh"]});
+        let lost = |job| {
+            let ran = host.run(job);
+            assert!(ran.is("not_started").outcome.reason.contains("bash"), "{}", ran.json);
+        };
+        lost(own);
+        std::fs::remove_file(image.join("bin/sh")).expect("ours");
+        lost(not_there);
+    });
+}
+
+#[test]
 fn only_into_a_new_or_empty_directory() {
     live(|host| {
         let file = host.file("job.json", json!({"argv": ["true"]}).to_string());

@@ -4,6 +4,7 @@ mod ceilings;
 mod computation;
 mod colours;
 mod documents;
+mod fallback;
 mod golden;
 mod host;
 mod jobs;
