@@ -141,11 +141,12 @@ print(json.dumps(told))
 fn what_one_leaves_the_next_does_not_find() {
     live(|host| {
         let mut turns = Turns::new(host);
+        let wall = unhurried(20_000); // one for all: a job with other limits gets another cell
         let job = |program: &str, stdin: String| {
             of(
                 "lion",
                 json!({
-                    "argv": ["python3", "-c", program], "stdin": {"text": stdin}, "limits": {"wall": unhurried(20_000)},
+                    "argv": ["python3", "-c", program], "stdin": {"text": stdin}, "limits": {"wall": wall},
                     "mounts": [{"target": "/more", "tmpfs": "1MiB"}],
                 }),
             )
