@@ -114,8 +114,6 @@ fn one_jobs_disaster_is_its_own() {
             ("ok", json!({"argv": ["sh", "-c", "cat"], "stdin": "fine"})),
             ("ok", json!({"argv": ["sh", "-c", "head -c 9000000 /dev/zero > f; kill -STOP 1; echo fine"], "collect": ["**"]})),
         ];
-        // On an emulated cpu that spinners share the start of a cell takes its time.
-        host.policy("setup_timeout = \"200s\"\n");
         let words = if in_rig() { ["--jobs", "3", "--ahead", "0"] } else { ["--jobs", "8", "--ahead", "4"] };
         let mut batch = Batch::new(host, &words);
         let mut expected = Vec::new();

@@ -81,6 +81,9 @@ fn hardship() -> f64 {
     (began.elapsed().as_secs_f64() / usual.as_secs_f64()).clamp(1.0, 4.0)
 }
 
+/// How fast a host makes cells that has others to serve is not what these tests are about.
+const PATIENCE: &str = "setup_timeout = \"200s\"\n";
+
 /// Part of a number of repetitions, as this machine can bear; said where it is not all.
 pub(crate) fn rounds(all: u32) -> u32 {
     let percent = std::env::var("RUNCELL_TEST_ROUNDS").ok().and_then(|p| p.parse().ok());
@@ -177,20 +180,20 @@ impl Host {
 
     /// Writes the policy; the id range is always this host's own.
     pub(crate) fn policy(&self, more: &str) {
-        let ids = format!("{more}\n[ids]\nfirst = {}\ncount = {}\n", self.first_id(), SLOTS * 65_536);
+        let ids = format!("{PATIENCE}{more}\n[ids]\nfirst = {}\ncount = {}\n", self.first_id(), SLOTS * 65_536);
         std::fs::write(self.dir("policy.toml"), ids).expect("a file of ours");
     }
 
     /// The same with ids for so many cells.
     pub(crate) fn few_slots(&self, count: u32) {
-        let ids = format!("[ids]\nfirst = {}\ncount = {}\n", self.first_id(), count * 65_536);
+        let ids = format!("{PATIENCE}[ids]\nfirst = {}\ncount = {}\n", self.first_id(), count * 65_536);
         std::fs::write(self.dir("policy.toml"), ids).expect("a file of ours");
     }
 
     /// The same with a range of 128 slots, below where those of other tests are.
     pub(crate) fn many_slots(&self, more: &str) {
         let first = (1 << 29) + self.number % 60 * 128 * 65_536;
-        let ids = format!("{more}\n[ids]\nfirst = {first}\ncount = {}\n", 128 * 65_536);
+        let ids = format!("{PATIENCE}{more}\n[ids]\nfirst = {first}\ncount = {}\n", 128 * 65_536);
         std::fs::write(self.dir("policy.toml"), ids).expect("a file of ours");
     }
 
