@@ -13,13 +13,14 @@ def burn():
 /// A job that must be stopped when the cell has used 300 ms of CPU.
 #[track_caller]
 fn spent(host: &Host, argv: &[&str]) -> Ran {
-    let ran = host.run(json!({"argv": argv, "limits": {"cpu": "300ms", "wall": "60s"}}));
+    let ran = host.run(json!({"argv": argv, "limits": {"cpu": unhurried(300), "wall": "60s"}}));
     ran.is("cpu_time").holds(r#""stopped_for":"cpu_time""#).signal(9);
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
     // 50 ms of each busy core, and what a loaded machine adds.
-    let most = slack(Duration::from_millis(300) + cores * Duration::from_millis(50));
+    let limit = ran.outcome.limits.cpu.expect("it has one").duration();
+    let most = slack(limit + cores * Duration::from_millis(50));
     let cpu = ran.cpu();
-    assert!(cpu >= Duration::from_millis(300) && cpu < most, "{cpu:?}: {}", ran.json);
+    assert!(cpu >= limit && cpu < most, "{cpu:?}: {}", ran.json);
     ran
 }
 
