@@ -58,7 +58,7 @@ fn help(groups: &[File; 2], lifeline: &PipeReader) -> std::io::Result<()> {
     for group in groups.iter().cycle().take(MOVES_MOST) {
         let before = clock::used_ns();
         nix::unistd::write(group, b"0")?; // "0" is whoever writes
-        let pause = PAUSE_NS.max((clock::used_ns() - before) * (SHARE - 1));
+        let pause = PAUSE_NS.max(clock::used_ns().saturating_sub(before) * (SHARE - 1));
         if !watch::any(&[((), lifeline.as_fd(), For::Read)], Some(clock::now_ns() + pause))?.is_empty() {
             break;
         }

@@ -52,7 +52,7 @@ pub fn merge(job: Job, template: Template) -> Job {
     env.extend(job.env.0);
     Job {
         image: job.image.or(template.image),
-        fallbacks: if job.argv.is_none() { template.fallbacks } else { Vec::new() },
+        fallbacks: if job.argv.is_none() && template.argv.is_some() { template.fallbacks } else { Vec::new() },
         argv: job.argv.or(template.argv),
         env,
         cwd: job.cwd.or(template.cwd),
@@ -105,6 +105,8 @@ mod tests {
         .expect("template");
         let silent = merge(Job::default(), template.clone());
         assert_eq!((silent.argv.expect("argv")[0].as_str(), silent.fallbacks[0].as_str()), ("b", "c"));
+        let without = merge(Job::default(), Template { argv: None, ..template.clone() });
+        assert!(without.fallbacks.is_empty(), "an image's argv has none");
         let merged = merge(job, template);
         assert_eq!((merged.argv.expect("argv")[0].as_str(), merged.fallbacks.len()), ("a", 0), "they are the template's argv's");
         assert_eq!(merged.cwd.expect("cwd").as_str(), "/tmp");

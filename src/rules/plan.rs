@@ -33,6 +33,11 @@ pub fn plan(job: Job, bundle: BundleName, policy: &Policy, facts: &Facts, best_e
     let network = job.network.unwrap_or_default();
     permitted(policy, &image, network, &job.mounts)?;
     let argv = argv(job.argv)?;
+    if let Some(n) = job.fallbacks.iter().position(|name| name.as_str().is_empty()) {
+        return Err(Fault::host("bundle:unusable", "a program's name is empty")
+            .at(format!("fallbacks[{n}]"))
+            .hint(format!("give it a name in bundle {:?}, or leave it out", bundle.as_str())));
+    }
     let env = environment(job.env.0.iter().map(|(k, v)| (k.as_str(), v.as_str())));
     arguments_fit(&argv, &env, &limits)?;
     let files: Vec<(RelPath, u32, Content)> =
@@ -342,6 +347,20 @@ pub(crate) mod tests {
         let bundle = BundleName::try_from("default".to_owned()).expect("a name");
         let fault = plan(job, bundle, &Policy::default(), &poor, false).expect_err("refused");
         assert_eq!((fault.code, fault.path.as_deref()), ("rlimit:hard", Some("limits.open_files")));
+    }
+
+    #[test]
+    fn what_takes_a_programs_place_has_a_name() {
+        let names = ["sh", ""].map(|name| Text::try_from(name.to_owned()).expect("a text"));
+        let job: Job = serde_json::from_str(r#"{"argv":["bash"]}"#).expect("a job");
+        let bundle = BundleName::try_from("own".to_owned()).expect("a name");
+        let of = |names: &[Text]| {
+            let job = Job { fallbacks: names.to_vec(), ..job.clone() };
+            plan(job, bundle.clone(), &Policy::default(), &facts(Layout::V2), false)
+        };
+        assert_eq!(of(&names[..1]).expect("fine").fill.fallbacks, ["sh"]);
+        let fault = of(&names).expect_err("one has none");
+        assert_eq!((fault.code, fault.path.as_deref()), ("bundle:unusable", Some("fallbacks[1]")));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! CPU time is the cell's: one thread, many, and those that have ended.
 
-use super::harness::{Host, live, slack, unhurried};
+use super::harness::{Host, live, slack, unhurried, unhurried_millis};
 use super::run::Ran;
 use serde_json::json;
 use std::time::Duration;
@@ -13,11 +13,17 @@ def burn():
 /// A job that must be stopped when the cell has used 300 ms of CPU.
 #[track_caller]
 fn spent(host: &Host, argv: &[&str]) -> Ran {
-    let ran = host.run(json!({"argv": argv, "limits": {"cpu": unhurried(300), "wall": "60s"}}));
+    spent_all(host, 300, argv)
+}
+
+/// The same of another limit, for a program that has something to do first.
+#[track_caller]
+fn spent_all(host: &Host, millis: u64, argv: &[&str]) -> Ran {
+    let ran = host.run(json!({"argv": argv, "limits": {"cpu": format!("{millis}ms"), "wall": "60s"}}));
     ran.is("cpu_time").holds(r#""stopped_for":"cpu_time""#).signal(9);
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
     // 50 ms of each busy core, and what a loaded machine adds.
-    let limit = ran.outcome.limits.cpu.expect("it has one").duration();
+    let limit = Duration::from_millis(millis);
     let most = slack(limit + cores * Duration::from_millis(50));
     let cpu = ran.cpu();
     assert!(cpu >= limit && cpu < most, "{cpu:?}: {}", ran.json);
@@ -63,7 +69,7 @@ fn a_daemon_burns_for_its_parent() {
 #[test]
 fn a_deaf_program_gets_no_grace() {
     live(|host| {
-        let ran = spent(host, &["sh", "-c", "trap '' TERM; echo deaf; while :; do :; done"]);
+        let ran = spent_all(host, unhurried_millis(300), &["sh", "-c", "trap '' TERM; echo deaf; while :; do :; done"]);
         ran.said("deaf\n");
         assert!(ran.wall() < Duration::from_secs(30), "{}", ran.json);
     });

@@ -68,8 +68,12 @@ pub(crate) fn on_the_host(test: impl FnOnce(&Host)) {
 /// A span of time for a job, ten times as long where the cpu is emulated, and longer yet where the machine has others to serve at
 /// the moment: what has to happen within it takes that much longer.
 pub(crate) fn unhurried(millis: u64) -> String {
+    format!("{}ms", unhurried_millis(millis))
+}
+
+pub(crate) fn unhurried_millis(millis: u64) -> u64 {
     let usual = if in_rig() { millis * 10 } else { millis };
-    format!("{}ms", (usual as f64 * hardship()).ceil())
+    (usual as f64 * hardship()).ceil() as u64
 }
 
 /// How many times longer than usual it takes just now to start what a test's program may need first; from 1 to 4.
