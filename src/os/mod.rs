@@ -20,6 +20,7 @@ pub mod cgroup;
 pub mod counters;
 pub mod prime;
 pub mod mount;
+pub mod mounts;
 pub mod confine;
 pub mod probe;
 pub mod topology;

@@ -9,6 +9,7 @@ use crate::model::wire::{Order, Report};
 use crate::os::cgroup::Group;
 use crate::os::counters::{self, Meters, OomWatch};
 use crate::os::error::OsError;
+use crate::os::mounts::{Leaving, Mounts};
 use crate::os::process::{End, Process};
 use crate::os::signal::Signals;
 use crate::os::socket::{self, Packet, Peer};
@@ -82,12 +83,22 @@ struct Guard {
     group: Group,
     /// None where the runtime had ended before we came.
     runtime: Option<Process>,
+    /// Init's, once there is one: to take them down is not init's business then.
+    mounts: Option<Mounts>,
     armed: bool,
 }
 
 impl Guard {
-    /// Sees a cell whose init has ended, or been killed, to its end.
-    fn bury(&mut self, init: &Process) -> Result<(), String> {
+    fn kill(&self, init: &Process) {
+        self.group.kill();
+        init.kill();
+        if let Some(runtime) = &self.runtime {
+            runtime.kill_group();
+        }
+    }
+
+    /// Sees a cell whose init has ended, or been killed, to its end. Its mounts may be on their way yet.
+    fn bury(mut self, init: &Process) -> Result<Option<Leaving>, String> {
         let deadline = clock::now_ns() + demolish::DEADLINE_NS;
         // The runtime first: until it has ended, init is its child and not ours to reap.
         if let Some(runtime) = &self.runtime
@@ -99,9 +110,10 @@ impl Guard {
         if !init.wait(deadline).is_ok_and(|end| end.is_some()) {
             return Err("the cell's init does not end".to_owned());
         }
+        let leaving = self.mounts.take().map(Mounts::leave);
         demolish::empty(&self.group).map_err(|e| e.to_string())?;
         self.armed = false;
-        Ok(())
+        Ok(leaving)
     }
 }
 
@@ -191,7 +203,8 @@ impl Cell<Starting> {
             console: &console,
             fds: std::iter::once(listener).chain(ahead).collect(),
         };
-        let guard = Guard { group: group.clone(), runtime: Some(runtime.start(start).map_err(os)?), armed: true };
+        let runtime = Some(runtime.start(start).map_err(os)?);
+        let guard = Guard { group: group.clone(), runtime, mounts: None, armed: true };
         Ok(Self { run: run.clone(), group, state: Starting { peer, staged }, guard })
     }
 
@@ -199,13 +212,14 @@ impl Cell<Starting> {
     ///
     /// # Errors
     /// of the runtime (with its own words), of the deadline; or cancellation. No process is left then.
-    pub fn ready(self, signals: &Signals, deadline: u64) -> Result<Cell<Waiting>, NoCell> {
+    pub fn ready(mut self, signals: &Signals, deadline: u64) -> Result<Cell<Waiting>, NoCell> {
         let Starting { peer, mut staged } = self.state;
         let (Some(peer), Some(runtime)) = (peer, &self.guard.runtime) else {
             return Err(Fault::ours("internal", "the cell waits for somebody else").into());
         };
         let init = hello(&peer, runtime, &self.run, signals, deadline)?;
         staged.detach()?;
+        self.guard.mounts = Mounts::of(init.pid).ok();
         let gauges = Gauges::open(&self.group);
         Ok(Cell { run: self.run, group: self.group, state: Waiting { peer, init, gauges }, guard: self.guard })
     }
@@ -242,7 +256,8 @@ impl Cell<Waiting> {
         match meet(&run, &group, most) {
             Ok(state) => {
                 // From here on whatever goes wrong ends the cell.
-                let guard = Guard { group: group.clone(), runtime: None, armed: true };
+                let mounts = Mounts::of(state.init.pid).ok();
+                let guard = Guard { group: group.clone(), runtime: None, mounts, armed: true };
                 Ok(Cell { run, group, state, guard })
             }
             Err(why) => {
@@ -278,9 +293,8 @@ impl Cell<Waiting> {
     ///
     /// # Errors
     /// where something resists; the guard has then done what can be done.
-    pub fn bury(mut self) -> Result<(), String> {
-        self.group.kill();
-        self.state.init.kill();
+    pub fn bury(self) -> Result<Option<Leaving>, String> {
+        self.guard.kill(&self.state.init);
         self.guard.bury(&self.state.init)
     }
 
@@ -400,11 +414,7 @@ impl Cell<Running> {
 
     /// Kills without asking init: for one that is frozen, stopped, out of memory or dishonest.
     pub fn kill(&self) {
-        self.group.kill();
-        self.state.init.kill();
-        if let Some(runtime) = &self.guard.runtime {
-            runtime.kill_group();
-        }
+        self.guard.kill(&self.state.init);
     }
 
     /// Has init make the cell as new for another job: it kills and empties, and is the only process left.
@@ -428,20 +438,24 @@ impl Cell<Running> {
         Ok(said == Some(Report::Renewed) && alone())
     }
 
-    /// Proves that nothing is left: init reaped, the runtime reaped, the group removed.
+    /// Proves that nothing is left: init reaped, the runtime reaped, the group removed. What was mounted may be on its way yet,
+    /// where nobody can use it any more.
     ///
     /// # Errors
     /// where something resists; the guard has then done what can be done.
-    pub fn bury(mut self) -> Result<(), String> {
-        if self.state.stays {
-            let _ = self.state.peer.send(&Order::Kill, &[]); // it may have ended
+    pub fn bury(self) -> Result<Option<Leaving>, String> {
+        let Self { state: Running { peer, init, gauges, stays, .. }, guard, .. } = self;
+        if stays {
+            let _ = peer.send(&Order::Kill, &[]); // it may have ended
         }
+        // Done while init ends.
+        drop(gauges);
         // Init ends by itself after its last report; dead or not, the pid namespace ends with it.
         let soon = clock::now_ns() + 500_000_000;
-        if !self.state.init.await_end(soon).is_ok_and(|end| end.is_some()) {
-            self.kill();
+        if !init.await_end(soon).is_ok_and(|end| end.is_some()) {
+            guard.kill(&init);
         }
-        self.guard.bury(&self.state.init)
+        guard.bury(&init)
     }
 
     /// What the runtime had to say, if it ended badly.

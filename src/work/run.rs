@@ -9,6 +9,7 @@ use super::pin::Pinned;
 use super::scene::{Live, Scene, Told};
 use super::stash::Stash;
 use super::stay::{Alike, Stay};
+use super::taken::Taken;
 use super::{demolish, faults, gc, room, shape};
 use crate::model::evidence::{Fate, Stop};
 use crate::model::fault::Fault;
@@ -21,6 +22,7 @@ use crate::model::record::{Process, Record, RunState};
 use crate::model::wire::Step;
 use crate::os::cgroup::Trees;
 use crate::os::error::At;
+use crate::os::mounts::Leaving;
 use crate::os::{clock, process, signal};
 use crate::rules::reuse;
 use crate::store::depot::Depot;
@@ -92,6 +94,9 @@ struct Rest {
     trees: Trees,
     /// Waiting cells that were found unfit.
     unfit: Vec<Owned>,
+    /// The cell's mounts, on their way, and with them the image that they show.
+    leaving: Option<Leaving>,
+    taken: Option<Taken>,
 }
 
 impl Answered {
@@ -100,7 +105,9 @@ impl Answered {
     /// # Errors
     /// a sentence; `gc` then finds what is left.
     pub fn clean_up(self) -> Result<(), String> {
-        let Rest { home, owned, slot, mut provably_empty, trees, unfit } = self.rest;
+        let Rest { home, owned, slot, mut provably_empty, trees, unfit, leaving, taken } = self.rest;
+        drop(leaving);
+        drop(taken);
         if let Some(stay) = self.stay {
             provably_empty = stay.end().is_ok();
         }
@@ -196,7 +203,7 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
             return Err(fault);
         }
     };
-    let Told { evidence, quality, mut phases, buried, kept, ended } = told;
+    let Told { evidence, quality, mut phases, buried, leaving, kept, ended } = told;
     let delivered = !matches!(&evidence.fate, Fate::NotStarted(failure) if failure.step == Step::Files);
     phases.teardown_ns = clock::now_ns().saturating_sub(ended);
     if kept.is_none() {
@@ -209,7 +216,10 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     let mut outcome = frame.outcome(run_id, evidence, phases, buried);
     outcome.cores = pinned.map(|pinned| pinned.placement.cpus.clone());
     outcome.quality = quality;
-    let rest = Rest { home: home.clone(), slot, provably_empty, trees: host.trees.clone(), unfit: found.unfit, owned };
+    // The image is held as long as a cell shows it.
+    let (staying, taken) = if kept.is_some() { (taken, None) } else { (None, taken) };
+    let trees = host.trees.clone();
+    let rest = Rest { home: home.clone(), slot, provably_empty, trees, unfit: found.unfit, owned, leaving, taken };
     let stay = kept.zip(alike).map(|(kept, alike)| {
         let run = rest.owned.dir.clone();
         Box::new(Stay {
@@ -226,7 +236,7 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
             group,
             places,
             record,
-            taken,
+            taken: staying,
         })
     });
     Ok(Answered { outcome, delivered, rest, stay })

@@ -16,6 +16,7 @@ use crate::model::plan::{CgroupWrite, Plan, Shape};
 use crate::model::policy::Policy;
 use crate::model::record::{Record, RunState};
 use crate::os::cgroup::Group;
+use crate::os::mounts::Leaving;
 use crate::os::signal::Signals;
 use crate::os::{clock, prime, probe};
 use crate::rules::usage;
@@ -70,6 +71,8 @@ pub(super) struct Told {
     pub phases: Phases,
     /// Why the cell cannot be proven empty, where it cannot.
     pub buried: Result<(), String>,
+    /// Its mounts, where they are still on their way.
+    pub leaving: Option<Leaving>,
     /// The cell, where it is as new.
     pub kept: Option<Kept>,
     pub ended: u64,
@@ -271,11 +274,15 @@ impl<'a> Scene<'_, 'a> {
         let (buried, kept) = match pipes.filter(|_| well) {
             None => (cell.bury(), None),
             Some(pipes) => match cell.renew() {
-                Ok(cell) => (Ok(()), Some(Kept { cell, pipes })),
+                Ok(cell) => (Ok(None), Some(Kept { cell, pipes })),
                 Err(cell) => (cell.bury(), None),
             },
         };
-        Told { evidence, quality, phases, buried, kept, ended: times.harvested }
+        let (buried, leaving) = match buried {
+            Ok(leaving) => (Ok(()), leaving),
+            Err(why) => (Err(why), None),
+        };
+        Told { evidence, quality, phases, buried, leaving, kept, ended: times.harvested }
     }
 
     /// The answer of a job that was cancelled before its cell was ready.
@@ -293,6 +300,6 @@ impl<'a> Scene<'_, 'a> {
         };
         let phases = Phases { setup_ns: now.saturating_sub(self.began), ..Phases::default() };
         let buried = demolish::extinguish(&self.host.trees, &self.run.id, self.cgroup).map_err(|e| e.to_string());
-        Told { evidence, quality: None, phases, buried, kept: None, ended: now }
+        Told { evidence, quality: None, phases, buried, leaving: None, kept: None, ended: now }
     }
 }
