@@ -5,8 +5,10 @@
 //! for its end (0.35 of the 0.5 ms that a cell of 41 mounts takes to end; Linux 6.18, by its trace). Whoever holds the namespace
 //! does it in init's place, and here in a thread of its own, while there is still something to do besides.
 
+use super::watch::{self, For};
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::thread::{Builder, JoinHandle};
 
 /// A mount namespace that is held (namespaces(7)).
@@ -20,25 +22,31 @@ impl Mounts {
         File::open(format!("/proc/{pid}/ns/mnt")).map(Self)
     }
 
-    /// Lets go of it. It is over when what is returned has been dropped.
+    /// Lets go of it when the process of that pidfd has ended, at the deadline at the latest. It is over when what is returned
+    /// has been dropped.
     #[must_use]
-    pub fn leave(self) -> Leaving {
-        // Where there is no other thread to be had, this one does it: the closure, and with it the file, is dropped.
-        Leaving(Builder::new().name("unmount".into()).stack_size(STACK).spawn(move || drop(self.0)).ok())
+    pub fn leave_after(self, process: OwnedFd, deadline_ns: u64) -> Leaving {
+        let leave = move || {
+            // Where nothing can be waited for, the process takes its mounts down itself.
+            let _ = watch::any(&[((), process.as_fd(), For::Read)], Some(deadline_ns));
+            drop(self.0);
+        };
+        // Without a thread the closure is dropped here, and the namespace with it.
+        Leaving(Builder::new().stack_size(STACK).spawn(leave).ok())
     }
 }
 
-/// Bytes; it is an order to close one file. glibc asks for at least 16 KiB (pthread_attr_setstacksize(3)).
+/// Bytes; a poll and a close need little. glibc asks for 16 KiB at least (pthread_attr_setstacksize(3)).
 const STACK: usize = 64 << 10;
 
-/// A namespace that somebody is leaving; waits for that when dropped.
+/// A namespace that is being left; waits for that when dropped.
 #[derive(Debug)]
 pub struct Leaving(Option<JoinHandle<()>>);
 
 impl Drop for Leaving {
     fn drop(&mut self) {
         if let Some(thread) = self.0.take() {
-            let _ = thread.join(); // closing a file does not panic
+            let _ = thread.join(); // neither of the two panics
         }
     }
 }
@@ -46,6 +54,9 @@ impl Drop for Leaving {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::clock;
+    use crate::os::process::{self, Spawn};
+    use std::path::Path;
 
     /// How many descriptors of ours are mount namespaces; nobody else among the unit tests has any.
     fn held() -> usize {
@@ -54,11 +65,22 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_is_held_until_it_has_been_left() {
-        let mounts = Mounts::of(std::process::id() as i32).expect("it is ours");
+    fn a_namespace_is_held_until_its_process_has_ended() {
+        let log = File::options().write(true).open("/dev/null").expect("open");
+        let (program, dir) = (Path::new("/bin/sleep"), Path::new("/"));
+        let spawned = process::spawn(Spawn { program, args: &["60".into()], log, fds: Vec::new(), dir, ids: None });
+        let (child, soon) = (spawned.expect("spawn"), clock::now_ns() + 30_000_000_000);
+        let end = child.as_fd().try_clone_to_owned().expect("a copy");
+        let leaving = Mounts::of(child.pid).expect("it is ours").leave_after(end, soon);
         assert_eq!(held(), 1);
-        drop(mounts.leave());
+        child.kill();
+        drop(leaving);
         assert_eq!(held(), 0);
+        assert!(child.wait(soon).expect("wait").is_some());
+    }
+
+    #[test]
+    fn nobody_has_none() {
         assert_eq!(Mounts::of(-1).expect_err("nobody").kind(), io::ErrorKind::NotFound);
     }
 }

@@ -97,8 +97,14 @@ impl Guard {
         }
     }
 
-    /// Sees a cell whose init has ended, or been killed, to its end. Its mounts may be on their way yet.
-    fn bury(mut self, init: &Process) -> Result<Option<Leaving>, String> {
+    /// From here on init's end is not kept waiting for its mounts.
+    fn let_go(&mut self, init: &Process) -> Option<Leaving> {
+        let end = init.as_fd().try_clone_to_owned().ok()?;
+        self.mounts.take().map(|mounts| mounts.leave_after(end, clock::now_ns() + demolish::DEADLINE_NS))
+    }
+
+    /// Sees a cell whose init has ended, or been killed, to its end.
+    fn bury(mut self, init: &Process) -> Result<(), String> {
         let deadline = clock::now_ns() + demolish::DEADLINE_NS;
         // The runtime first: until it has ended, init is its child and not ours to reap.
         if let Some(runtime) = &self.runtime
@@ -110,10 +116,9 @@ impl Guard {
         if !init.wait(deadline).is_ok_and(|end| end.is_some()) {
             return Err("the cell's init does not end".to_owned());
         }
-        let leaving = self.mounts.take().map(Mounts::leave);
         demolish::empty(&self.group).map_err(|e| e.to_string())?;
         self.armed = false;
-        Ok(leaving)
+        Ok(())
     }
 }
 
@@ -293,7 +298,7 @@ impl Cell<Waiting> {
     ///
     /// # Errors
     /// where something resists; the guard has then done what can be done.
-    pub fn bury(self) -> Result<Option<Leaving>, String> {
+    pub fn bury(self) -> Result<(), String> {
         self.guard.kill(&self.state.init);
         self.guard.bury(&self.state.init)
     }
@@ -444,18 +449,19 @@ impl Cell<Running> {
     /// # Errors
     /// where something resists; the guard has then done what can be done.
     pub fn bury(self) -> Result<Option<Leaving>, String> {
-        let Self { state: Running { peer, init, gauges, stays, .. }, guard, .. } = self;
+        let Self { state: Running { peer, init, gauges, stays, .. }, mut guard, .. } = self;
         if stays {
             let _ = peer.send(&Order::Kill, &[]); // it may have ended
         }
         // Done while init ends.
+        let leaving = guard.let_go(&init);
         drop(gauges);
         // Init ends by itself after its last report; dead or not, the pid namespace ends with it.
         let soon = clock::now_ns() + 500_000_000;
         if !init.await_end(soon).is_ok_and(|end| end.is_some()) {
             guard.kill(&init);
         }
-        guard.bury(&init)
+        guard.bury(&init).map(|()| leaving)
     }
 
     /// What the runtime had to say, if it ended badly.

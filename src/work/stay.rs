@@ -149,7 +149,7 @@ impl Stay {
     pub(super) fn end(self) -> Result<(), String> {
         drop(self.taken);
         match self.kept {
-            Some(kept) => kept.cell.bury().map(drop),
+            Some(kept) => kept.cell.bury(),
             None => demolish::empty(&self.group).map_err(|e| e.to_string()),
         }
     }
