@@ -429,7 +429,8 @@ impl Batch<'_> {
     }
 
     fn signalled(&mut self, signals: &Signals) -> Result<(), Fault> {
-        while signals.next().at("read", "signals").map_err(|e| faults::ours(&e))?.is_some() {
+        // One a turn, so that a storm of them does not keep answers from being told.
+        if signals.next().at("read", "signals").map_err(|e| faults::ours(&e))?.is_some() {
             match self.stage {
                 Stage::Open => self.drain(),
                 Stage::Draining | Stage::CalledOff => self.call_off(),

@@ -18,6 +18,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 const CPU_TICK_NS: u64 = 25_000_000;
 /// How long init may take, beyond what it was granted, before it is killed with everything else.
 const PATIENCE_NS: u64 = 1_000_000_000;
+/// What init has to say of a job besides its files: that it has started, has ended, and that this is all.
+const REPORTS: usize = 3;
 /// How long files may take to be brought back.
 const HARVEST_NS: u64 = 30_000_000_000;
 /// v1 tells of memory's end before it counts the kill: look again this often, for so long.
@@ -161,8 +163,7 @@ impl Watch<'_, '_> {
                 Source::Oom => self.memory_event(),
             }
         }
-        self.look_at_the_clock();
-        Ok(())
+        self.look_at_the_clock()
     }
 
     fn sources<'s>(&'s self, signals: &'s Signals) -> Vec<(Source, BorrowedFd<'s>, For)> {
@@ -196,7 +197,7 @@ impl Watch<'_, '_> {
         self.times.started.filter(|_| running).map(|at| at.saturating_add(self.limits.wall.nanos()))
     }
 
-    fn look_at_the_clock(&mut self) {
+    fn look_at_the_clock(&mut self) -> std::io::Result<()> {
         let now = clock::now_ns();
         if let Some(notice) = self.notice.take_if(|notice| now >= notice.at) {
             (notice.act)();
@@ -213,9 +214,17 @@ impl Watch<'_, '_> {
             self.oom_at = left.checked_sub(1).map(|left| (now + OOM_RECHECK_NS, left));
             self.count_oom();
         }
+        // Who was kept from the cpu meanwhile may not have heard yet what was said in time.
+        for _ in 0..REPORTS {
+            if now < self.give_up_at || self.silent {
+                break;
+            }
+            self.hear()?;
+        }
         if now >= self.give_up_at {
             self.give_up(now);
         }
+        Ok(())
     }
 
     /// Init has not kept its time: everything dies, and its socket has nothing more to say.
@@ -258,7 +267,8 @@ impl Watch<'_, '_> {
     }
 
     fn signalled(&mut self, signals: &Signals) -> std::io::Result<()> {
-        while signals.next()?.is_some() {
+        // One a turn: a storm of them must not keep us from the rest.
+        if signals.next()?.is_some() {
             self.stop(Stop::Cancelled);
         }
         Ok(())
