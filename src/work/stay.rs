@@ -147,10 +147,12 @@ impl Stay {
     /// # Errors
     /// where something resists.
     pub(super) fn end(self) -> Result<(), String> {
-        drop(self.taken);
-        match self.kept {
+        let ended = match self.kept {
             Some(kept) => kept.cell.bury(),
             None => demolish::empty(&self.group).map_err(|e| e.to_string()),
-        }
+        };
+        // Not before: until then a cell shows it.
+        drop(self.taken);
+        ended
     }
 }
