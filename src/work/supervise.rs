@@ -365,11 +365,13 @@ impl Watch<'_, '_> {
     }
 
     fn ended(&mut self, exit: Exit, at: u64) {
+        // Both layouts count a kill before they send it (mm/oom_kill.c), so what memory has ended is known here, though the end
+        // may be heard of first.
+        self.count_oom();
         self.times.ended = Some(at.max(self.times.started.unwrap_or(0)));
         self.fate = Fate::Ran(Some(exit));
         self.cpu_at = None;
         self.desk.feed.close();
-        self.count_oom();
         self.give_up_at = clock::now_ns() + PATIENCE_NS;
         if self.desk.collecting {
             self.headroom();
