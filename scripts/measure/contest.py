@@ -31,11 +31,16 @@ def told(argv):
         return took, out.read()
 
 
-def interleaved(contenders, runs):
-    """Times of each contender, in ms; the first two rounds only warm up."""
+# Longer than the kernel remembers: what joins a control group within some 10 ms of another does not wait for its lock (src/os/prime.rs).
+REST = 0.05
+
+
+def interleaved(contenders, runs, rest=0):
+    """Times of each contender, in ms; the first two rounds only warm up. Each comes after so many seconds of rest."""
     times = {name: [] for name in contenders}
     for turn in range(runs + 2):
         for name, act in contenders.items():
+            time.sleep(rest)
             took = act()
             if turn >= 2:
                 times[name].append(took)

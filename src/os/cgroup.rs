@@ -47,6 +47,11 @@ pub fn usual() -> Option<Trees> {
     all.then(|| Trees { layout: Layout::V2, trees: vec![tree] })
 }
 
+/// The hierarchies of this host, by a short look where that is enough.
+pub fn here() -> Option<Trees> {
+    usual().or_else(|| trees(&files::text(Path::new("/proc/self/mountinfo")).ok()?))
+}
+
 /// Reads the hierarchies from `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
 pub fn trees(mountinfo: &str) -> Option<Trees> {
     let mut trees: Vec<Tree> = Vec::new();
@@ -74,6 +79,17 @@ impl Trees {
     /// The tree of v2, on unified and hybrid hosts.
     pub fn unified(&self) -> Option<&Tree> {
         self.trees.iter().find(|t| t.unified)
+    }
+
+    /// The list of processes of our own group, in one tree alone, from `/proc/self/cgroup`. v1 sorts such a list for each reader.
+    pub fn ours(&self, cgroup: &str) -> Option<PathBuf> {
+        let place = |line: &str| {
+            let (controllers, group) = line.split_once(':')?.1.split_once(':')?;
+            let named = |t: &&Tree| t.controllers.iter().any(|c| controllers.split(',').any(|name| name == c));
+            let tree = if controllers.is_empty() { self.unified() } else { self.trees.iter().find(named) }?;
+            Some((!tree.unified, tree.mount.join(group.trim_start_matches('/')).join("cgroup.procs")))
+        };
+        cgroup.lines().filter_map(place).min().map(|(_, path)| path)
     }
 
     /// Our own group in the unified hierarchy, from `/proc/self/cgroup`.
@@ -222,19 +238,6 @@ impl Group {
         self.dirs.iter().find(|(t, _)| t.unified).map(|(_, dir)| dir.as_path())
     }
 
-    /// Makes the group in one tree alone, for the primer, and answers its cgroup.procs.
-    ///
-    /// # Errors
-    /// of mkdir.
-    pub fn begin(&self) -> OsResult<PathBuf> {
-        let dir = self.dir("pids").or(self.unified()).map(Path::to_owned).unwrap_or_default();
-        if let Some(parent) = dir.parent() {
-            std::fs::create_dir_all(parent).at("make the group", parent)?;
-        }
-        files::dir(&dir, 0o755)?;
-        Ok(dir.join("cgroup.procs"))
-    }
-
     /// Makes the group in the tree of one controller, and what is missing above it.
     ///
     /// # Errors
@@ -364,6 +367,16 @@ mod tests {
     }
 
     #[test]
+    fn our_own_group_is_looked_for_in_the_unified_tree_first() {
+        let ours = "4:memory:/a\n1:name=systemd:/\n0::/b\n";
+        let hybrid = trees(HYBRID).expect("trees");
+        assert_eq!(hybrid.ours(ours).expect("listed"), Path::new("/sys/fs/cgroup/unified/b/cgroup.procs"));
+        let legacy = trees(HYBRID.rsplit_once("34 ").expect("the last line").0).expect("trees");
+        assert_eq!(legacy.ours(ours).expect("listed"), Path::new("/sys/fs/cgroup/memory/a/cgroup.procs"));
+        assert_eq!(legacy.ours("9:pids:/\n"), None);
+    }
+
+    #[test]
     fn cells_go_where_nobody_else_rules() {
         let dir = tempfile::tempdir().expect("tempdir");
         let trees = fake(dir.path());
@@ -377,8 +390,7 @@ mod tests {
     fn limits_go_into_the_cells_own_directory() {
         let dir = tempfile::tempdir().expect("tempdir");
         let group = fake(dir.path()).group("/runcell/one");
-        let procs = group.begin().expect("made");
-        assert_eq!(procs, dir.path().join("runcell/one/cgroup.procs"));
+        std::fs::create_dir_all(dir.path().join("runcell/one")).expect("made");
         std::fs::write(dir.path().join("runcell/one/pids.max"), "").expect("write");
         group.set("pids", "pids.max", "7").expect("written");
         assert_eq!(files::text(&dir.path().join("runcell/one/pids.max")).expect("read"), "7");

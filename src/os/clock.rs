@@ -8,9 +8,9 @@ pub fn now_ns() -> u64 {
     read(ClockId::CLOCK_MONOTONIC)
 }
 
-/// The time of all cores that this process has had so far.
-pub fn used_ns() -> u64 {
-    read(ClockId::CLOCK_PROCESS_CPUTIME_ID)
+/// The time on a core that this thread has had so far.
+pub fn thread_ns() -> u64 {
+    read(ClockId::CLOCK_THREAD_CPUTIME_ID)
 }
 
 /// These clocks cannot fail on any Linux (clock_gettime(2)).

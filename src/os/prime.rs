@@ -1,77 +1,110 @@
 //! Keeps the lock that guards moves between control groups ready.
 //!
 //! Joining a group takes a per-cpu lock for writing. When nobody has done so for a while that waits for an RCU grace period,
-//! 8–13 ms (measured; kernel/cgroup/cgroup.c, `cgroup_threadgroup_rwsem`); within a grace period of the last time it takes
-//! microseconds. A helper therefore moves itself to and fro between two empty groups of ours while a runtime starts, and
-//! the runtime's own joins, nine of them on a hybrid host, find the lock ready. One single move, made first of all, is too
-//! early: a runtime joins some 20 ms later (measured), when it is asleep again.
+//! 8–16 ms (measured; kernel/cgroup/cgroup.c, `cgroup_threadgroup_rwsem`); within a grace period of the last time it takes
+//! microseconds. While a runtime starts, a thread of ours therefore asks again and again to be moved to where it is: the lock is
+//! taken for that too (12 ms the first time, 1.3 µs from then on; Linux 6.18), nothing moves, no group has to be made for it, and
+//! the runtime's own joins, nine of them on a hybrid host, find the lock ready. Asked only once, first of all, is too early: a
+//! runtime joins some 20 ms later (measured), when it is asleep again. Whoever waits for that lock keeps everybody else from
+//! making and removing groups, so the sooner it is begun the better, and who has a cell already leaves it alone.
 
-use super::cgroup::Group;
-use super::error::{At, OsResult};
-use super::process::Process;
-use super::watch::{self, For};
-use super::{clock, files, sys};
+use super::cgroup::{self, Trees};
+use super::{clock, files};
 use std::fs::{File, OpenOptions};
-use std::io::{PipeReader, PipeWriter};
-use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 /// Well below a grace period.
 const PAUSE_NS: u64 = 3_000_000;
-/// What a move costs, of a core's time: some 30 µs, and milliseconds where a cpu is emulated. The helper keeps below one part in
-/// so many, as it works for others who may have nothing but this core.
+/// Where a cpu is emulated even this costs more: the thread keeps below one part in so many of a core's time, as it works for
+/// others who may have nothing but this core.
 const SHARE: u64 = 20;
-/// An end of its own, should our pipe never close.
-const MOVES_MOST: usize = 10_000;
+/// An end of its own, should we forget it.
+const TIMES_MOST: usize = 10_000;
+/// Bytes.
+const STACK: usize = 64 << 10;
 
-/// A helper at work until this is dropped. Ends with us: it watches the pipe whose other end this is.
+/// A thread at work until this is dropped.
 #[derive(Debug)]
 pub struct Primer {
-    helper: Process,
-    lifeline: Option<PipeWriter>,
-    group: Group,
+    thread: Option<JoinHandle<()>>,
+    lifeline: Option<Sender<()>>,
 }
 
-/// Starts the helper in a group of its own, made here and removed with it.
-///
-/// # Errors
-/// of mkdir, open, fork.
-pub fn start(group: Group) -> OsResult<Primer> {
-    let one = group.begin()?;
-    let other = one.with_file_name("other");
-    files::dir(&other, 0o755)?;
-    let open = |path: PathBuf| OpenOptions::new().write(true).open(&path).at("open", &path);
-    let groups = [open(one)?, open(other.join("cgroup.procs"))?];
-    let (lifeline, ours) = std::io::pipe().at("make", "a pipe")?;
-    match sys::fork().at("fork", "a helper")? {
-        sys::Fork::Child => {
-            let _ = help(&groups, &lifeline);
-            sys::exit_now(0)
-        }
-        sys::Fork::Parent(pid) => Ok(Primer { helper: Process::hold(pid).at("hold", "a helper")?, lifeline: Some(ours), group }),
-    }
+/// Starts it. Where it cannot do its work a runtime's start just takes longer.
+pub fn start() -> Primer {
+    let (lifeline, ours) = mpsc::channel();
+    let work = move || drop(cgroup::here().map(|trees| prime(&trees, &ours)));
+    Primer { thread: Builder::new().stack_size(STACK).spawn(work).ok(), lifeline: Some(lifeline) }
 }
 
-/// The helper's life. It keeps three descriptors and no other: with a copy of its parent's leases it would outlive it as owner.
-fn help(groups: &[File; 2], lifeline: &PipeReader) -> std::io::Result<()> {
-    sys::close_all_but(0, &[groups[0].as_fd(), groups[1].as_fd(), lifeline.as_fd()])?;
-    for group in groups.iter().cycle().take(MOVES_MOST) {
-        let before = clock::used_ns();
-        nix::unistd::write(group, b"0")?; // "0" is whoever writes
-        let pause = PAUSE_NS.max(clock::used_ns().saturating_sub(before) * (SHARE - 1));
-        if !watch::any(&[((), lifeline.as_fd(), For::Read)], Some(clock::now_ns() + pause))?.is_empty() {
-            break;
+/// The thread's life: until the other end of its lifeline is gone.
+fn prime(trees: &Trees, lifeline: &Receiver<()>) -> io::Result<()> {
+    let mut procs = our_own(trees)?;
+    for _ in 0..TIMES_MOST {
+        let before = clock::thread_ns();
+        procs.write_all(b"0")?; // "0" is whoever writes (cgroup-v2.rst, cgroup.procs)
+        let pause = PAUSE_NS.max(clock::thread_ns().saturating_sub(before) * (SHARE - 1));
+        match lifeline.recv_timeout(Duration::from_nanos(pause)) {
+            Err(RecvTimeoutError::Timeout) => {}
+            _ => break,
         }
     }
     Ok(())
 }
 
+/// The list of the processes in a group that we are in. What is called our group may be another's where a container has its
+/// host's mount and a namespace of its own (cgroup_namespaces(7)), and what is written there would move us; so it must list us.
+fn our_own(trees: &Trees) -> io::Result<File> {
+    let place = trees.ours(&std::fs::read_to_string("/proc/self/cgroup")?).ok_or(io::ErrorKind::NotFound)?;
+    let pid = std::process::id().to_string();
+    let listed = |path: &Path| files::text(path).is_ok_and(|pids| pids.lines().any(|line| line == pid));
+    if !listed(&place) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    OpenOptions::new().write(true).open(place)
+}
+
 impl Drop for Primer {
-    /// Ends the helper and removes its groups. What fails is gc's, which finds them by the run's record.
+    /// Its last request is waited for: whoever gives up rights after this has given them up for good.
     fn drop(&mut self) {
         drop(self.lifeline.take());
-        let deadline = clock::now_ns() + 1_000_000_000;
-        let _ = self.helper.wait(deadline);
-        let _ = self.group.remove(deadline);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join(); // it does not panic
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn groups() -> String {
+        std::fs::read_to_string("/proc/self/cgroup").expect("our groups")
+    }
+
+    #[test]
+    fn what_is_asked_for_again_and_again_moves_nobody() {
+        let before = groups();
+        if let Some(trees) = cgroup::here().filter(|_| nix::unistd::geteuid().is_root()) {
+            let mut ours = our_own(&trees).expect("a group that we are in");
+            ours.write_all(b"0").expect("nothing to be done");
+        }
+        drop(start());
+        assert_eq!(groups(), before);
+    }
+
+    #[test]
+    fn a_group_that_does_not_list_us_is_left_alone() {
+        let elsewhere = tempfile::tempdir().expect("a directory");
+        std::fs::write(elsewhere.path().join("cgroup.procs"), "1\n").expect("write");
+        let tree = cgroup::Tree { mount: elsewhere.path().into(), controllers: Vec::new(), unified: true };
+        let trees = Trees { layout: crate::model::facts::Layout::V2, trees: vec![tree] };
+        // Whatever our group is called there is no such directory, or it is this one, which is somebody else's.
+        assert_eq!(our_own(&trees).expect_err("not ours").kind(), io::ErrorKind::NotFound);
+        assert_eq!(std::fs::read_to_string(elsewhere.path().join("cgroup.procs")).expect("read"), "1\n");
     }
 }

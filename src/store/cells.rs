@@ -81,6 +81,11 @@ pub fn of(home: &Home, shape: &str) -> Vec<Waiting> {
     found
 }
 
+/// Whether there is none of any shape, nor has been for a while.
+pub fn none(home: &Home) -> bool {
+    std::fs::read_dir(home.cells()).map_or(true, |mut shapes| shapes.next().is_none())
+}
+
 /// All waiting cells.
 pub fn all(home: &Home) -> Vec<Waiting> {
     shapes(home).iter().flat_map(|shape| of(home, shape)).collect()

@@ -30,21 +30,7 @@ pub fn empty(group: &Group) -> OsResult<()> {
     group.remove(deadline)
 }
 
-/// The group of a run's primer, beside the cell's own.
-pub fn primer(cgroup: &str) -> String {
-    format!("{cgroup}.prime")
-}
-
-/// [`empty`] for the cell's group and its primer's.
-///
-/// # Errors
-/// of either.
-pub fn groups(trees: &Trees, cgroup: &str) -> OsResult<()> {
-    empty(&trees.group(&primer(cgroup)))?;
-    empty(&trees.group(cgroup))
-}
-
-/// Ends all that belongs to a run and proves it gone: [`groups`], after the runtime that may still be at work, for whoever asked
+/// Ends all that belongs to a run and proves it gone: [`empty`], after the runtime that may still be at work, for whoever asked
 /// it was killed or has given up. It is in no group of the cell's, and would go on making what is removed here.
 ///
 /// # Errors
@@ -57,7 +43,7 @@ pub fn extinguish(trees: &Trees, run: &RunId, cgroup: &str) -> OsResult<()> {
         let ended = runtime.wait(deadline).at("wait for the runtime of", run.as_str())?;
         ended.ok_or_else(busy).at("end the runtime of", run.as_str())?;
     }
-    groups(trees, cgroup)
+    empty(&trees.group(cgroup))
 }
 
 /// Removes what only the runtime needed, of a cell that is up: whoever ends it asks no runtime.

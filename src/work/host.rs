@@ -75,11 +75,7 @@ fn ceiling_devices(policy: &Policy) -> Result<BTreeMap<String, String>, Fault> {
 /// # Errors
 /// exit 3 where none is mounted.
 pub fn trees() -> Result<Trees, Fault> {
-    if let Some(trees) = cgroup::usual() {
-        return Ok(trees);
-    }
-    let mountinfo = files::text(Path::new("/proc/self/mountinfo")).map_err(|e| faults::ours(&e))?;
-    cgroup::trees(&mountinfo).ok_or_else(|| {
+    cgroup::here().ok_or_else(|| {
         Fault::host("cgroup:none", "no cgroup hierarchy is mounted").hint("mount -t cgroup2 cgroup2 /sys/fs/cgroup")
     })
 }

@@ -6,11 +6,11 @@ use super::decide::{Planned, Setting, decide};
 use super::host::Host;
 use super::own::Own;
 use super::pin::Pinned;
-use super::scene::{Live, Scene, Told};
+use super::scene::{Live, Scene, Told, Way};
 use super::stash::Stash;
 use super::stay::{Alike, Stay};
 use super::taken::Taken;
-use super::{demolish, faults, gc, room, shape};
+use super::{demolish, faults, gc, room, settings, shape};
 use crate::model::evidence::{Fate, Stop};
 use crate::model::fault::Fault;
 use crate::model::image::Image;
@@ -23,8 +23,9 @@ use crate::model::wire::Step;
 use crate::os::cgroup::Trees;
 use crate::os::error::At;
 use crate::os::mounts::Leaving;
-use crate::os::{clock, process, signal};
+use crate::os::{clock, prime, process, signal};
 use crate::rules::reuse;
+use crate::store::cells;
 use crate::store::depot::Depot;
 use crate::store::home::Home;
 use crate::store::ids::Slot;
@@ -132,6 +133,11 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     process::become_subreaper().at("become subreaper", "of the cell").map_err(|e| faults::ours(&e))?;
     let Request { job, digest, setting, stdin, live, upper, stack, cold, own, pinned, stays } = request;
     let policy = setting.policy;
+    // A writable root's changes are to stay in a place that is this job's alone; and the filter that a waiting init has put on
+    // allows no choice of a node for memory.
+    let own_cell = cold || upper.is_some() || pinned.is_some_and(|pinned| pinned.placement.node.is_some());
+    let none_waits = || cells::none(&Home::at(settings::root(setting.root, policy)));
+    let primer = (own_cell || none_waits()).then(prime::start);
     let (id, labels) = (job.id.clone(), job.labels.clone());
     let mut planned = decide(job, stack, setting)?;
     let mut stash = None;
@@ -150,15 +156,14 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
 
     // Called off before anything was made.
     let called_off = signals.next().at("read", "signals").map_err(|e| faults::ours(&e))?.is_some();
-    // A writable root's changes are to stay in a place that is this job's alone; and the filter that a waiting init has put on
-    // allows no choice of a node for memory.
-    let own = upper.is_some() || pinned.is_some_and(|pinned| pinned.placement.node.is_some());
-    let found = if cold || own || called_off { Found::default() } else { waiting(&plan, &host, policy, &depot, &home) };
-    let (owned, mut slot, cell) = match found.claimed {
-        Some(Claimed { owned, slot, cell }) => (owned, Some(slot), Some(cell)),
-        None => (runs::create(&home).map_err(|e| faults::ours(&e))?, None, None),
+    let found = if primer.is_some() || called_off { Found::default() } else { waiting(&plan, &host, policy, &depot, &home) };
+    let (owned, mut slot, way, start) = match found.claimed {
+        Some(Claimed { owned, slot, cell }) => (owned, Some(slot), Way::Warm(cell), Start::Warm),
+        None => {
+            let primer = primer.unwrap_or_else(prime::start);
+            (runs::create(&home).map_err(|e| faults::ours(&e))?, None, Way::Cold(primer), Start::Cold)
+        }
     };
-    let start = if cell.is_some() { Start::Warm } else { Start::Cold };
     let cgroup = format!("{}/{}", host.parent, owned.dir.id);
     let group = host.trees.group(&cgroup);
     let mut record = Record {
@@ -192,7 +197,7 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
         places: &places,
     };
     let acted =
-        if called_off { Ok(scene.never_ran(Stop::Cancelled)) } else { scene.act(plan, cell, &mut record, &mut slot, stash) };
+        if called_off { Ok(scene.never_ran(Stop::Cancelled)) } else { scene.act(plan, way, &mut record, &mut slot, stash) };
     let told = match acted {
         Ok(told) => told,
         Err(fault) => {

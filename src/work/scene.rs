@@ -17,8 +17,9 @@ use crate::model::policy::Policy;
 use crate::model::record::{Record, RunState};
 use crate::os::cgroup::Group;
 use crate::os::mounts::Leaving;
+use crate::os::prime::Primer;
 use crate::os::signal::Signals;
-use crate::os::{clock, prime, probe};
+use crate::os::{clock, probe};
 use crate::rules::usage;
 use crate::store::avatars::AvatarDir;
 use crate::store::depot::Depot;
@@ -58,6 +59,14 @@ pub(super) struct Scene<'s, 'a> {
     pub places: &'s [String],
 }
 
+/// How a job comes to a cell.
+pub(super) enum Way {
+    /// It gets one of its own, and the lock that its making takes is being made ready.
+    Cold(Primer),
+    /// One has waited for it.
+    Warm(Cell<Waiting>),
+}
+
 /// A cell on its way to its job.
 enum Begun {
     Cold(Cell<Starting>),
@@ -95,14 +104,14 @@ struct Errand<'a> {
 }
 
 impl<'a> Scene<'_, 'a> {
-    /// Runs a plan in a cell that waits for it, or in one of its own.
+    /// Runs a plan.
     ///
     /// # Errors
     /// the fault that kept the job from being started.
     pub(super) fn act(
         &self,
         plan: Plan,
-        warm: Option<Cell<Waiting>>,
+        way: Way,
         record: &mut Record,
         slot: &mut Option<Slot>,
         stash: Option<&'a mut Stash>,
@@ -110,12 +119,11 @@ impl<'a> Scene<'_, 'a> {
         let os = |e| faults::ours(&e);
         let deadline = self.deadline();
         let shape = &plan.shape;
-        let (begun, primer, asked) = match warm {
-            Some(cell) => (Begun::Warm(cell), None, None),
-            None => {
+        let (begun, primer, asked) = match way {
+            Way::Warm(cell) => (Begun::Warm(cell), None, None),
+            Way::Cold(primer) => {
                 let trees = &self.host.trees;
                 *slot = Some(own::ids(self.policy, trees, shape.first_id, self.home, self.run, record)?);
-                let primer = prime::start(trees.group(&demolish::primer(self.cgroup))).map_err(os)?;
                 let asked = clock::now_ns();
                 (Begun::Cold(self.begin(shape, record)?), Some(primer), Some(asked))
             }

@@ -136,6 +136,7 @@ fn alone(home: &Home, shape: &str, policy: &Policy) -> Result<Lease, Fault> {
 fn one(planned: &Planned, policy: &Policy, signals: &Signals, shape: &str, ttl: u64) -> Result<RunId, Fault> {
     let os = |e| faults::ours(&e);
     let Planned { plan, host, home, depot, .. } = planned;
+    let _primer = prime::start();
     let expires = (clock::wall_millis() / 1000).saturating_add(ttl);
     let owned = runs::create(home).map_err(os)?;
     let cgroup = format!("{}/{}", host.parent, owned.dir.id);
@@ -153,7 +154,6 @@ fn one(planned: &Planned, policy: &Policy, signals: &Signals, shape: &str, ttl: 
     let made = (|| {
         let own = plan.shape.first_id;
         let slot = slot.insert(own::ids(policy, &host.trees, own, home, &owned.dir, &mut record)?);
-        let _primer = prime::start(host.trees.group(&demolish::primer(&cgroup)))?;
         let deadline = clock::now_ns().saturating_add(policy.setup_timeout.nanos());
         let site = Site {
             home,
