@@ -135,6 +135,11 @@ fn host(flag: &str, path: &str) -> Result<String, Fault> {
 }
 
 impl JobFlags {
+    /// A program and its arguments, and no flag.
+    pub(super) fn of(argv: Vec<String>) -> Self {
+        Self { argv, ..Self::default() }
+    }
+
     /// Whether a flag or the program was given at all.
     fn object(&self) -> Result<Map<String, Value>, Fault> {
         let mut job = Map::new();

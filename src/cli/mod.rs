@@ -5,6 +5,7 @@ mod flags;
 mod image;
 mod jobs;
 mod kata;
+mod plain;
 mod report;
 mod run;
 mod warm;
@@ -20,7 +21,7 @@ use words::{Command, Words};
 /// Runs the command that the words name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
-    match Words::try_parse_from(&args) {
+    match plain::read(&args).map_or_else(|| Words::try_parse_from(&args), Ok) {
         Ok(words) => dispatch(words),
         Err(e) => report::usage(&e, words::json_form(&args)),
     }

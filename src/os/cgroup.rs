@@ -98,13 +98,14 @@ impl Trees {
     }
 
     /// The group below which cells go: the nearest one around us that was delegated to us, else `/runcell` on a host where no
-    /// systemd manages the tree.
+    /// systemd manages the tree. What our own groups are, and whether there is one, is asked where it counts.
     ///
     /// # Errors
     /// `Err` is the sentence that tells why there is no such place.
-    pub fn parent(&self, cgroup: &str, systemd: bool) -> Result<String, String> {
+    pub fn parent(&self, cgroup: impl Fn() -> String, systemd: impl Fn() -> bool) -> Result<String, String> {
         let Some(tree) = self.unified().filter(|_| self.layout == Layout::V2) else { return Ok("/runcell".into()) };
-        let own = Self::own(cgroup).unwrap_or("/");
+        let cgroup = cgroup();
+        let own = Self::own(&cgroup).unwrap_or("/");
         let mut place = own;
         loop {
             if delegated(&tree.mount, place) {
@@ -115,7 +116,7 @@ impl Trees {
                 _ => break,
             }
         }
-        match systemd {
+        match systemd() {
             false => Ok("/runcell".into()),
             true => Err(format!("systemd manages the cgroup tree and has delegated no part of it to us (we are in {own})")),
         }
@@ -380,10 +381,11 @@ mod tests {
     fn cells_go_where_nobody_else_rules() {
         let dir = tempfile::tempdir().expect("tempdir");
         let trees = fake(dir.path());
-        assert_eq!(trees.parent("0::/user.slice/a.scope\n", false), Ok("/runcell".into()));
-        assert!(trees.parent("0::/user.slice/a.scope\n", true).is_err());
+        let scope = || "0::/user.slice/a.scope\n".to_owned();
+        assert_eq!(trees.parent(scope, || false), Ok("/runcell".into()));
+        assert!(trees.parent(scope, || true).is_err());
         std::fs::write(dir.path().join("cgroup.type"), "domain\n").expect("write");
-        assert_eq!(trees.parent("0::/\n", true), Ok("/runcell".into()), "a container's own root");
+        assert_eq!(trees.parent(|| "0::/\n".into(), || true), Ok("/runcell".into()), "a container's own root");
     }
 
     #[test]

@@ -101,9 +101,9 @@ pub fn parent(trees: &Trees, policy: &Policy) -> Result<String, Fault> {
     if let Some(parent) = &policy.cgroup.parent {
         return Ok(parent.as_str().trim_end_matches('/').to_owned());
     }
-    let own = files::text(Path::new("/proc/self/cgroup")).unwrap_or_default();
-    let systemd = Path::new("/run/systemd/system").exists();
-    trees.parent(&own, systemd).map_err(|why| {
+    let own = || files::text(Path::new("/proc/self/cgroup")).unwrap_or_default();
+    let systemd = || Path::new("/run/systemd/system").exists();
+    trees.parent(own, systemd).map_err(|why| {
         Fault::host("cgroup:delegation", why)
             .hint("start it as: systemd-run --quiet --scope -p Delegate=yes runcell …; or name a delegated group as cgroup.parent in the policy")
     })
