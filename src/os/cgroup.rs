@@ -81,13 +81,14 @@ impl Trees {
         self.trees.iter().find(|t| t.unified)
     }
 
-    /// The list of processes of our own group, in one tree alone, from `/proc/self/cgroup`. v1 sorts such a list for each reader.
+    /// The list of threads of our own group, in one tree alone, from `/proc/self/cgroup`; the unified one where there is one.
     pub fn ours(&self, cgroup: &str) -> Option<PathBuf> {
         let place = |line: &str| {
             let (controllers, group) = line.split_once(':')?.1.split_once(':')?;
             let named = |t: &&Tree| t.controllers.iter().any(|c| controllers.split(',').any(|name| name == c));
             let tree = if controllers.is_empty() { self.unified() } else { self.trees.iter().find(named) }?;
-            Some((!tree.unified, tree.mount.join(group.trim_start_matches('/')).join("cgroup.procs")))
+            let list = if tree.unified { "cgroup.threads" } else { "tasks" };
+            Some((!tree.unified, tree.mount.join(group.trim_start_matches('/')).join(list)))
         };
         cgroup.lines().filter_map(place).min().map(|(_, path)| path)
     }
@@ -371,9 +372,9 @@ mod tests {
     fn our_own_group_is_looked_for_in_the_unified_tree_first() {
         let ours = "4:memory:/a\n1:name=systemd:/\n0::/b\n";
         let hybrid = trees(HYBRID).expect("trees");
-        assert_eq!(hybrid.ours(ours).expect("listed"), Path::new("/sys/fs/cgroup/unified/b/cgroup.procs"));
+        assert_eq!(hybrid.ours(ours).expect("listed"), Path::new("/sys/fs/cgroup/unified/b/cgroup.threads"));
         let legacy = trees(HYBRID.rsplit_once("34 ").expect("the last line").0).expect("trees");
-        assert_eq!(legacy.ours(ours).expect("listed"), Path::new("/sys/fs/cgroup/memory/a/cgroup.procs"));
+        assert_eq!(legacy.ours(ours).expect("listed"), Path::new("/sys/fs/cgroup/memory/a/tasks"));
         assert_eq!(legacy.ours("9:pids:/\n"), None);
     }
 

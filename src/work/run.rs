@@ -10,7 +10,7 @@ use super::scene::{Live, Scene, Told, Way};
 use super::stash::Stash;
 use super::stay::{Alike, Stay};
 use super::taken::Taken;
-use super::{demolish, faults, gc, room, settings, shape};
+use super::{demolish, faults, gc, room, shape};
 use crate::model::evidence::{Fate, Stop};
 use crate::model::fault::Fault;
 use crate::model::image::Image;
@@ -133,11 +133,6 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     process::become_subreaper().at("become subreaper", "of the cell").map_err(|e| faults::ours(&e))?;
     let Request { job, digest, setting, stdin, live, upper, stack, cold, own, pinned, stays } = request;
     let policy = setting.policy;
-    // A writable root's changes are to stay in a place that is this job's alone; and the filter that a waiting init has put on
-    // allows no choice of a node for memory.
-    let own_cell = cold || upper.is_some() || pinned.is_some_and(|pinned| pinned.placement.node.is_some());
-    let none_waits = || cells::none(&Home::at(settings::root(setting.root, policy)));
-    let primer = (own_cell || none_waits()).then(prime::start);
     let (id, labels) = (job.id.clone(), job.labels.clone());
     let mut planned = decide(job, stack, setting)?;
     let mut stash = None;
@@ -151,6 +146,11 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     if let Some(pinned) = pinned {
         pinned.keep(&mut plan, &host)?;
     }
+    // A writable root's changes are to stay in a place that is this job's alone; and the filter that a waiting init has put on
+    // allows no choice of a node for memory.
+    let own = upper.is_some() || pinned.is_some_and(|pinned| pinned.placement.node.is_some());
+    // What is planned has its groups by now.
+    let primer = (cold || own || cells::none(&home)).then(|| prime::start(&host.trees));
     gc::in_passing(&home, &host.trees);
     room::for_state(&home, policy)?;
 
@@ -160,7 +160,7 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     let (owned, mut slot, way, start) = match found.claimed {
         Some(Claimed { owned, slot, cell }) => (owned, Some(slot), Way::Warm(cell), Start::Warm),
         None => {
-            let primer = primer.unwrap_or_else(prime::start);
+            let primer = primer.unwrap_or_else(|| prime::start(&host.trees));
             (runs::create(&home).map_err(|e| faults::ours(&e))?, None, Way::Cold(primer), Start::Cold)
         }
     };

@@ -136,7 +136,7 @@ fn alone(home: &Home, shape: &str, policy: &Policy) -> Result<Lease, Fault> {
 fn one(planned: &Planned, policy: &Policy, signals: &Signals, shape: &str, ttl: u64) -> Result<RunId, Fault> {
     let os = |e| faults::ours(&e);
     let Planned { plan, host, home, depot, .. } = planned;
-    let _primer = prime::start();
+    let _primer = prime::start(&host.trees);
     let expires = (clock::wall_millis() / 1000).saturating_add(ttl);
     let owned = runs::create(home).map_err(os)?;
     let cgroup = format!("{}/{}", host.parent, owned.dir.id);
