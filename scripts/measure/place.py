@@ -7,10 +7,19 @@
 - The bare runtime and Docker get the same: their state beside ours, their images and bundles on the disk.
 """
 
+import glob
+import json
 import os
 import shutil
 import subprocess
 import tempfile
+
+
+def binary():
+    """The release build, wherever cargo has put it."""
+    meta = json.loads(subprocess.check_output(["cargo", "metadata", "--format-version=1", "--no-deps"]))
+    found = glob.glob(os.path.join(meta["target_directory"], "*", "release", "runcell"))
+    return os.path.realpath(max(found, key=os.path.getmtime))
 
 
 def memory():
