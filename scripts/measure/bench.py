@@ -227,6 +227,7 @@ def main():
     if args.runtime != "runc" and args.only != "cold":
         parser.error("--runtime is for --only cold")
     RUNTIME = args.runtime
+    steady()
     place = Place(binary())
     try:
         known = {"cold": cold, "warm": warm, "output": output, "sequential": sequential}

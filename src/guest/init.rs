@@ -73,11 +73,12 @@ fn live() -> Result<(), Over> {
     peer.send(&Report::Hello, &[])?;
     let mut places = None;
     while job(&peer, &signals, &mut cradle, &mut ready, &mut places)? {
-        let (Some(places), Order::Renew) = (&places, next(&peer)?) else { return Ok(()) };
+        let (Some(places), Order::Renew) = (&places, next(&peer)?) else { sys::exit_now(0) };
         places.renew()?;
         peer.send(&Report::Renewed, &[])?;
     }
-    Ok(())
+    // All that we hold goes with us; to give it back piece by piece would keep the supervisor waiting (0.07 ms of a warm run).
+    sys::exit_now(0)
 }
 
 /// One job. `true`: there may be another.

@@ -8,6 +8,7 @@ use nix::sched::{CloneFlags, unshare};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// Leaves the host's mount namespace for a private copy; mounts made from here on are seen by us and our children alone.
@@ -152,6 +153,25 @@ pub fn stage(source: &File, target: &Path, uids: Ids, gids: Ids, read_only: bool
     }
     sys::attach(tree.as_fd(), target).at("attach a mount at", target)?;
     Ok(mapped)
+}
+
+/// A program as nobody can write to it, in no namespace, to be executed by its descriptor. `None` where it is no ELF file: a
+/// script's interpreter could not open it any more.
+///
+/// # Errors
+/// ENOSYS before Linux 5.12, EPERM without CAP_SYS_ADMIN.
+pub fn view_of_program(path: &Path) -> OsResult<Option<OwnedFd>> {
+    let view = || -> io::Result<Option<OwnedFd>> {
+        let program = File::open(path)?;
+        let mut magic = [0; 4];
+        if program.read_exact_at(&mut magic, 0).is_err() || magic != *b"\x7fELF" {
+            return Ok(None);
+        }
+        let tree = sys::open_tree(program.as_fd())?;
+        sys::restrict_mount(tree.as_fd(), None, true)?;
+        Ok(Some(tree))
+    };
+    view().at("make a view of", path)
 }
 
 /// Takes a mount of ours out of our namespace; whoever has cloned it keeps it.

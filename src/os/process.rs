@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use std::cell::Cell;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -124,6 +124,8 @@ impl AsFd for Process {
 #[derive(Debug)]
 pub struct Spawn<'a> {
     pub program: &'a Path,
+    /// What is executed in its place, under its name: an ELF file.
+    pub image: Option<OwnedFd>,
     pub args: &'a [String],
     /// Where its stdout and stderr go.
     pub log: File,
@@ -140,8 +142,17 @@ pub struct Spawn<'a> {
 /// ENOENT and the like of execve.
 pub fn spawn(s: Spawn<'_>) -> OsResult<Process> {
     use std::os::unix::process::CommandExt;
+    let last = 2 + s.fds.len() as i32;
+    // Out of the way of what comes down, and closed by the execve itself, which has opened it by then.
+    let above = |fd: BorrowedFd<'_>| {
+        let copy = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(last + 1)).map_err(Into::into).and_then(sys::owned);
+        copy.at("duplicate", s.program)
+    };
+    let image = s.image.as_ref().map(|image| above(image.as_fd())).transpose()?;
+    let executed = image.as_ref().map(|image| format!("/proc/self/fd/{}", image.as_raw_fd()));
     #[allow(clippy::disallowed_methods)] // this is the one place
-    let mut command = Command::new(s.program);
+    let mut command = Command::new(executed.as_deref().map_or(s.program, Path::new));
+    command.arg0(s.program);
     let err = s.log.try_clone().at("duplicate", "the runtime's log")?;
     command
         .args(s.args)
@@ -151,18 +162,13 @@ pub fn spawn(s: Spawn<'_>) -> OsResult<Process> {
     command.stdin(Stdio::null()).stdout(s.log).stderr(err).process_group(0);
     // What a runtime makes must be open to the cell's ids, whatever umask our caller has given us.
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
-    let last = 2 + s.fds.len() as i32;
     let _reserved = reserve(last)?;
     if let Some((uid, gid)) = s.ids.filter(|(uid, _)| *uid != 0) {
         command.uid(uid).gid(gid); // and no groups, which std sees to where we are root
     }
     for (number, fd) in (3..).zip(s.fds) {
         // Out of the way of those that come before it.
-        let above = fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(last + 1))
-            .map_err(Into::into)
-            .and_then(sys::owned)
-            .at("duplicate", s.program)?;
-        sys::hand_down(&mut command, above, number);
+        sys::hand_down(&mut command, above(fd.as_fd())?, number);
     }
     let child = command.spawn().at("start", s.program)?;
     // Dropping std's Child neither kills nor waits; the pidfd is what we hold from here on.
@@ -201,6 +207,7 @@ pub fn output_as(ids: Option<(u32, u32)>, program: &Path, args: &[String], timeo
     let mut log = File::from(name);
     let child = spawn(Spawn {
         program,
+        image: None,
         args,
         log: log.try_clone().at("duplicate", program)?,
         fds: Vec::new(),
@@ -273,9 +280,16 @@ mod tests {
         let word = format!("word-{}", std::process::id());
         let args = ["-c".to_owned(), "sleep 60; :".to_owned(), word.clone()];
         let log = File::options().write(true).open("/dev/null").expect("open");
-        let child =
-            spawn(Spawn { program: Path::new("/bin/sh"), args: &args, log, fds: Vec::new(), dir: Path::new("/"), ids: None })
-                .expect("spawn");
+        let child = spawn(Spawn {
+            program: Path::new("/bin/sh"),
+            image: None,
+            args: &args,
+            log,
+            fds: Vec::new(),
+            dir: Path::new("/"),
+            ids: None,
+        })
+        .expect("spawn");
         let named = |words: &[&str]| naming(Path::new("/proc"), words).iter().any(|p| p.pid == child.pid);
         let found = (named(&["-c", &word]), named(&[&word, "another"]), named(&[&word[1..]]));
         child.kill_group();

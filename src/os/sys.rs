@@ -118,7 +118,7 @@ pub fn execve(path: &CStr, argv: &Strings, env: &Strings) -> io::Error {
     io::Error::last_os_error()
 }
 
-/// Ends this process at once, without destructors or buffers: for children of [`fork`].
+/// Ends this process at once, without destructors or buffers: for children of [`fork`], and for init.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: _exit takes an integer and does not return.
     unsafe { libc::_exit(code) }

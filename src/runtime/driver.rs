@@ -6,6 +6,7 @@
 use super::quirks::{self, Quirks};
 use super::version::{self, Version};
 use crate::os::error::{At, OsResult};
+use crate::os::mount;
 use crate::os::process::{self, Process, Spawn};
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -76,6 +77,8 @@ impl Runtime {
         args.extend(["run", "--detach", "--preserve-fds"].map(str::to_owned));
         args.extend([s.fds.len().to_string(), "--bundle".to_owned(), path(s.bundle), s.id.to_owned()]);
         let log = File::create(s.console).at("create", s.console)?;
-        process::spawn(Spawn { program: &self.binary, args: &args, log, fds: s.fds, dir: s.bundle, ids: None })
+        // Where there can be none, it does as ever.
+        let image = if self.quirks.viewed { mount::view_of_program(&self.binary).unwrap_or_default() } else { None };
+        process::spawn(Spawn { program: &self.binary, image, args: &args, log, fds: s.fds, dir: s.bundle, ids: None })
     }
 }

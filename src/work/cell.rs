@@ -85,6 +85,8 @@ struct Guard {
     runtime: Option<Process>,
     /// Init's, once there is one: to take them down is not init's business then.
     mounts: Option<Mounts>,
+    /// The same, when they are to go with init.
+    leaving: Option<Leaving>,
     armed: bool,
 }
 
@@ -97,10 +99,11 @@ impl Guard {
         }
     }
 
-    /// From here on init's end is not kept waiting for its mounts.
-    fn let_go(&mut self, init: &Process) -> Option<Leaving> {
-        let end = init.as_fd().try_clone_to_owned().ok()?;
-        self.mounts.take().map(|mounts| mounts.leave_after(end, clock::now_ns() + demolish::DEADLINE_NS))
+    /// From here on the mounts go as soon as init has ended. Where nothing can see to that, init's end waits for them.
+    fn let_go(&mut self, init: &Process) {
+        if let (Some(mounts), Ok(end)) = (self.mounts.take(), init.as_fd().try_clone_to_owned()) {
+            self.leaving = mounts.leave_after(end).ok();
+        }
     }
 
     /// Sees a cell whose init has ended, or been killed, to its end.
@@ -209,7 +212,7 @@ impl Cell<Starting> {
             fds: std::iter::once(listener).chain(ahead).collect(),
         };
         let runtime = Some(runtime.start(start).map_err(os)?);
-        let guard = Guard { group: group.clone(), runtime, mounts: None, armed: true };
+        let guard = Guard { group: group.clone(), runtime, mounts: None, leaving: None, armed: true };
         Ok(Self { run: run.clone(), group, state: Starting { peer, staged }, guard })
     }
 
@@ -262,7 +265,7 @@ impl Cell<Waiting> {
             Ok(state) => {
                 // From here on whatever goes wrong ends the cell.
                 let mounts = Mounts::of(state.init.pid).ok();
-                let guard = Guard { group: group.clone(), runtime: None, mounts, armed: true };
+                let guard = Guard { group: group.clone(), runtime: None, mounts, leaving: None, armed: true };
                 Ok(Cell { run, group, state, guard })
             }
             Err(why) => {
@@ -417,6 +420,13 @@ impl Cell<Running> {
         confine::drop_capabilities()
     }
 
+    /// To be called while there is nothing to do but wait: makes ready what must be done when init ends, if it ends with this job.
+    pub fn expect_end(&mut self) {
+        if !self.state.stays {
+            self.guard.let_go(&self.state.init);
+        }
+    }
+
     /// Kills without asking init: for one that is frozen, stopped, out of memory or dishonest.
     pub fn kill(&self) {
         self.guard.kill(&self.state.init);
@@ -453,8 +463,8 @@ impl Cell<Running> {
         if stays {
             let _ = peer.send(&Order::Kill, &[]); // it may have ended
         }
-        // Done while init ends.
-        let leaving = guard.let_go(&init);
+        guard.let_go(&init);
+        let leaving = guard.leaving.take();
         drop(gauges);
         // Init ends by itself after its last report; dead or not, the pid namespace ends with it.
         let soon = clock::now_ns() + 500_000_000;

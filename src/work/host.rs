@@ -8,6 +8,7 @@ use crate::model::job::{ImageRef, Job, MountSource};
 use crate::model::limits::IoLimit;
 use crate::model::policy::Policy;
 use crate::os::cgroup::{self, Trees};
+use crate::os::prime::{self, Primer};
 use crate::os::{files, limit, probe, sys};
 use crate::rules::rootfs;
 use crate::runtime::driver::{self, Runtime};
@@ -140,6 +141,11 @@ fn find_runtime(home: &Home, policy: &Policy, named: Option<&str>, layout: Layou
 }
 
 impl Host {
+    /// Has the lock of all control groups kept ready while the runtime starts, if it is one that needs it.
+    pub fn prime(&self) -> Option<Primer> {
+        self.runtime.quirks.moves.then(|| prime::start(&self.trees))
+    }
+
     /// Whether cells have this controller.
     pub fn has(&self, controller: &str) -> bool {
         self.facts.controllers.contains(controller)

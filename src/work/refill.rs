@@ -52,7 +52,15 @@ pub fn prepare(job: &Job, common: &[String], best_effort: bool, count: usize) ->
     args.push(count.to_string());
     args.extend(best_effort.then(|| "--best-effort".to_owned()));
     // It ends by itself, and is nobody's to wait for.
-    process::spawn(Spawn { program: &program, args: &args, log, fds: vec![OwnedFd::from(job)], dir: Path::new("/"), ids: None })
-        .map_err(os)?;
+    process::spawn(Spawn {
+        program: &program,
+        image: None,
+        args: &args,
+        log,
+        fds: vec![OwnedFd::from(job)],
+        dir: Path::new("/"),
+        ids: None,
+    })
+    .map_err(os)?;
     Ok(Refill { _gate: gate })
 }

@@ -23,7 +23,7 @@ use crate::model::wire::Step;
 use crate::os::cgroup::Trees;
 use crate::os::error::At;
 use crate::os::mounts::Leaving;
-use crate::os::{clock, prime, process, signal};
+use crate::os::{clock, process, signal};
 use crate::rules::reuse;
 use crate::store::cells;
 use crate::store::depot::Depot;
@@ -149,18 +149,19 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     // A writable root's changes are to stay in a place that is this job's alone; and the filter that a waiting init has put on
     // allows no choice of a node for memory.
     let own = upper.is_some() || pinned.is_some_and(|pinned| pinned.placement.node.is_some());
+    let alone = cold || own || cells::none(&home);
     // What is planned has its groups by now.
-    let primer = (cold || own || cells::none(&home)).then(|| prime::start(&host.trees));
+    let primer = if alone { host.prime() } else { None };
     gc::in_passing(&home, &host.trees);
     room::for_state(&home, policy)?;
 
     // Called off before anything was made.
     let called_off = signals.next().at("read", "signals").map_err(|e| faults::ours(&e))?.is_some();
-    let found = if primer.is_some() || called_off { Found::default() } else { waiting(&plan, &host, policy, &depot, &home) };
+    let found = if alone || called_off { Found::default() } else { waiting(&plan, &host, policy, &depot, &home) };
     let (owned, mut slot, way, start) = match found.claimed {
-        Some(Claimed { owned, slot, cell }) => (owned, Some(slot), Way::Warm(cell), Start::Warm),
+        Some(Claimed { owned, slot, cell }) => (owned, Some(slot), Way::Warm(Box::new(cell)), Start::Warm),
         None => {
-            let primer = primer.unwrap_or_else(|| prime::start(&host.trees));
+            let primer = primer.or_else(|| host.prime());
             (runs::create(&home).map_err(|e| faults::ours(&e))?, None, Way::Cold(primer), Start::Cold)
         }
     };

@@ -61,10 +61,10 @@ pub(super) struct Scene<'s, 'a> {
 
 /// How a job comes to a cell.
 pub(super) enum Way {
-    /// It gets one of its own, and the lock that its making takes is being made ready.
-    Cold(Primer),
+    /// It gets one of its own, and the lock that its making takes is being made ready where it takes one.
+    Cold(Option<Primer>),
     /// One has waited for it.
-    Warm(Cell<Waiting>),
+    Warm(Box<Cell<Waiting>>),
 }
 
 /// A cell on its way to its job.
@@ -120,12 +120,12 @@ impl<'a> Scene<'_, 'a> {
         let deadline = self.deadline();
         let shape = &plan.shape;
         let (begun, primer, asked) = match way {
-            Way::Warm(cell) => (Begun::Warm(cell), None, None),
+            Way::Warm(cell) => (Begun::Warm(*cell), None, None),
             Way::Cold(primer) => {
                 let trees = &self.host.trees;
                 *slot = Some(own::ids(self.policy, trees, shape.first_id, self.home, self.run, record)?);
                 let asked = clock::now_ns();
-                (Begun::Cold(self.begin(shape, record)?), Some(primer), Some(asked))
+                (Begun::Cold(self.begin(shape, record)?), primer, Some(asked))
             }
         };
         // While the runtime is at work: everything of the job that needs no cell.
@@ -183,6 +183,7 @@ impl<'a> Scene<'_, 'a> {
         let mut cell = cell.dispatch(&order, &cgroup, &stdio, pipes.is_some())?;
         drop((order, stdio));
         let confined = confine(&cell);
+        cell.expect_end();
         let cores = limits.cpus.map_or(probe::cpus(), |c| c.ceil() as u32);
         // A cell that stays is known to run already. The name of its next job is of use to those alone who see it run.
         let notice = announced.then(|| {

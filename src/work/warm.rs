@@ -14,7 +14,7 @@ use crate::model::record::{Record, RunState};
 use crate::os::error::At;
 use crate::os::lease::Lease;
 use crate::os::signal::{self, Signals};
-use crate::os::{clock, counters, prime, watch};
+use crate::os::{clock, counters, watch};
 use crate::store::cells::{self, Waiting};
 use crate::store::home::Home;
 use crate::store::runs;
@@ -136,7 +136,7 @@ fn alone(home: &Home, shape: &str, policy: &Policy) -> Result<Lease, Fault> {
 fn one(planned: &Planned, policy: &Policy, signals: &Signals, shape: &str, ttl: u64) -> Result<RunId, Fault> {
     let os = |e| faults::ours(&e);
     let Planned { plan, host, home, depot, .. } = planned;
-    let _primer = prime::start(&host.trees);
+    let _primer = host.prime();
     let expires = (clock::wall_millis() / 1000).saturating_add(ttl);
     let owned = runs::create(home).map_err(os)?;
     let cgroup = format!("{}/{}", host.parent, owned.dir.id);

@@ -1,8 +1,13 @@
 //! More of the host, or of memory, inside the cell: only where the policy allows it, and with the host's owners kept.
 
 use super::harness::{Host, live};
+use runcell::os::process::{self, Spawn};
+use runcell::os::{clock, mount};
 use serde_json::{Value, json};
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::Path;
 
 /// A host directory with a file and a sub-directory, owned by 1234:1234, and a policy that allows it.
 fn data(host: &Host) -> String {
@@ -163,5 +168,32 @@ fn what_is_mounted_below_a_bind_source_stays_outside() {
         let ran = host.run(bound("stat -c %U /data/foreign; cat /data/foreign", json!([{"target": "/data", "bind": path}])));
         ran.is("nonzero").said("nobody\n");
         assert!(ran.stderr().contains("Permission denied"));
+    });
+}
+
+/// What crun is started from (runtime/quirks.rs): its name is its own, and nobody opens it to write, root neither.
+#[test]
+fn a_program_is_executed_from_a_view_that_nobody_can_write_to() {
+    live(|host| {
+        let work = host.dir("work/view");
+        std::fs::create_dir_all(&work).expect("made");
+        let program = work.join("tool");
+        std::fs::copy("/bin/sh", &program).expect("copied");
+        let view = mount::view_of_program(&program).expect("viewed").expect("a program");
+        let denied = File::options().write(true).open(format!("/proc/self/fd/{}", view.as_raw_fd())).expect_err("read-only");
+        assert_eq!(denied.raw_os_error(), Some(libc::EROFS), "{denied}");
+        File::options().write(true).open(&program).expect("the file itself is as it was");
+
+        let (log, said) = (File::create(work.join("log")).expect("made"), work.join("log"));
+        let args = ["-c".to_owned(), "echo $0".to_owned()];
+        let spawn = Spawn { program: &program, image: Some(view), args: &args, log, fds: Vec::new(), dir: &work, ids: None };
+        let child = process::spawn(spawn).expect("spawned");
+        let end = child.wait(clock::now_ns() + 30_000_000_000).expect("waited for");
+        let said = std::fs::read_to_string(said).expect("it wrote");
+        assert!(end.is_some() && said.lines().next() == program.to_str(), "{end:?} {said}");
+
+        std::fs::write(&program, "#!/bin/sh\n").expect("written");
+        assert!(mount::view_of_program(&program).expect("looked at").is_none(), "a script has none");
+        assert!(mount::view_of_program(Path::new("/nowhere")).is_err());
     });
 }
