@@ -206,16 +206,6 @@ def sequential(place, _runs, total=500):
     return {"per_second": total / took, "left": left}
 
 
-def steady():
-    """In a guest of scripts/vm programs lie at fixed addresses. Its emulator keeps what it has translated by address: where each
-    start has others, it translates each program anew, which took half of every start, and twice as much of ours (whose programs
-    are larger) as of a bare runtime's. No cpu does anything of the kind."""
-    if os.environ.get("RIG") == "qemu":
-        with open("/proc/sys/kernel/randomize_va_space", "w", encoding="ascii") as f:
-            f.write("0")
-        print("in a guest, where addresses are not randomized")
-
-
 def main():
     global RUNTIME
     parser = argparse.ArgumentParser()
@@ -227,7 +217,6 @@ def main():
     if args.runtime != "runc" and args.only != "cold":
         parser.error("--runtime is for --only cold")
     RUNTIME = args.runtime
-    steady()
     place = Place(binary())
     try:
         known = {"cold": cold, "warm": warm, "output": output, "sequential": sequential}
