@@ -2,7 +2,7 @@
 
 A release binary has some nine thousand functions, and such a run executes eight hundred of them. Where these lie apart, every
 one costs a page fault, which maps sixteen pages that must be taken down again at the end. The linker lays them side by side
-(scripts/link.rs), in a tenth of the pages. Names that no longer exist do no harm; when they have become many, a start has
+(scripts/link.rs), in a fifth of the binary's text. Names that no longer exist do no harm; when they have become many, a start has
 become slower, and this is run again: scripts/measure/hot.py [--check]. x86-64 alone, as root.
 
 How it is known what runs: a warm and a cold run are executed step by step (ptrace(2), PTRACE_SINGLESTEP), each step's address
