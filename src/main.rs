@@ -1,8 +1,16 @@
 //! The doorway: words in, an exit code out.
+#![no_main] // os/begin.rs says why
 
-use std::process::ExitCode;
+use runcell::model::code::ExitCode;
+use runcell::os::begin;
 
-fn main() -> ExitCode {
+runcell::entry!(first);
+
+fn first() -> i32 {
+    begin::begin(live)
+}
+
+fn live() -> ExitCode {
     // Before anything else: PID 1 of a cell is this very binary, and needs none of the rest.
     if std::env::args_os().nth(1).is_some_and(|word| word == "init") {
         return runcell::guest::init::main();

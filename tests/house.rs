@@ -18,7 +18,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("work", &["model", "rules", "os", "guest", "archive", "store", "runtime"]),
     ("cli", &["model", "work"]),
     ("lib", &[]),
-    ("main", &["cli", "guest"]),
+    ("main", &["lib", "model", "os", "cli", "guest"]),
 ];
 
 /// Floors of words and decisions, and what would make them more than that.

@@ -2,13 +2,13 @@
 
 use super::report;
 use super::words::{BatchArgs, Common};
+use crate::model::code::ExitCode;
 use crate::model::fault::Fault;
 use crate::work::batch::{self, Request};
 use crate::work::settings;
 use crate::work::tally::{End, Tally};
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::process::ExitCode;
 
 const JOBS_MOST: usize = 1024;
 /// What is left unanswered was not the jobs' fault, nor ours: as of a job that was cancelled.

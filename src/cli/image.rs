@@ -2,6 +2,7 @@
 
 use super::report;
 use super::words::{BuildArgs, Common, ImageWords as Words};
+use crate::model::code::ExitCode;
 use crate::model::fault::Fault;
 use crate::model::job::ImageRef;
 use crate::model::policy::Policy;
@@ -14,7 +15,6 @@ use crate::work::{build, export, gc, image, import, pull, settings, source, veri
 use serde_json::json;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::process::ExitCode;
 
 pub(super) fn image(common: &Common, words: Words) -> Result<ExitCode, Fault> {
     let policy = settings::policy(common.policy.as_deref())?;

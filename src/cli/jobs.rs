@@ -2,6 +2,7 @@
 
 use super::report;
 use super::words::{BundleArgs, Common};
+use crate::model::code::ExitCode;
 use crate::model::document::{self, MOST};
 use crate::model::fault::Fault;
 use crate::model::job::Job;
@@ -9,7 +10,6 @@ use crate::work::{bundle, settings};
 use sha2::{Digest, Sha256};
 use std::io::Read;
 use std::path::Path;
-use std::process::ExitCode;
 
 /// A job with the digest of its words.
 pub(super) struct Given {

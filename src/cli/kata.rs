@@ -3,6 +3,7 @@
 use super::words::{Common, KataNew, KataRun, KataWords as Words};
 use super::{jobs, report};
 use crate::model::avatar::Avatar;
+use crate::model::code::ExitCode;
 use crate::model::document;
 use crate::model::fault::Fault;
 use crate::model::job::{FileIn, Glob, ImageRef};
@@ -16,7 +17,6 @@ use crate::work::practise::{self, Pressed};
 use crate::work::refill::{self, Refill};
 use crate::work::{directory, retire, settings};
 use std::path::Path;
-use std::process::ExitCode;
 
 /// The longest that a press may be told to take: what `limits.wall` takes is more.
 const SECONDS_MOST: u64 = 24 * 3600;

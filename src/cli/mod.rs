@@ -11,20 +11,22 @@ mod run;
 mod warm;
 mod words;
 
+use crate::model::code::ExitCode;
 use crate::model::fault::Fault;
 use crate::work::{doctor, kill, list, schema, settings};
 use clap::Parser;
 use std::ffi::OsString;
-use std::process::ExitCode;
 use words::{Command, Words};
 
 /// Runs the command that the words name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
-    match plain::read(&args).map_or_else(|| Words::try_parse_from(&args), Ok) {
+    let code = match plain::read(&args).map_or_else(|| Words::try_parse_from(&args), Ok) {
         Ok(words) => dispatch(words),
         Err(e) => report::usage(&e, words::json_form(&args)),
-    }
+    };
+    report::flush();
+    code
 }
 
 fn dispatch(words: Words) -> ExitCode {

@@ -1,6 +1,7 @@
 //! The only writer of stdout and stderr: one document, or lines for people with everything harmful escaped.
 #![allow(clippy::print_stderr)]
 
+use crate::model::code::ExitCode;
 use crate::model::fault::{Fault, Whose};
 use crate::model::finding::{Diagnosis, State};
 use crate::model::outcome::{Outcome, Verdict};
@@ -9,7 +10,6 @@ use crate::work::list::Listed;
 use crate::work::tally::Tally;
 use serde::Serialize;
 use std::io::{BufWriter, Stderr, Stdout, Write};
-use std::process::ExitCode;
 
 /// One JSON document on stdout, spelled as it goes: escaped, 8 MiB of output can be 48 MiB. A reader that is gone changes
 /// nothing about what has been done.
@@ -20,6 +20,11 @@ pub(super) fn json(document: &impl Serialize) -> ExitCode {
         .and_then(|()| out.write_all(b"\n"))
         .and_then(|()| out.flush());
     ExitCode::SUCCESS
+}
+
+/// What is left of a line that has no end yet.
+pub(super) fn flush() {
+    let _ = std::io::stdout().flush();
 }
 
 /// Our own two streams, for a program's output to go through as it comes.

@@ -2,6 +2,7 @@
 
 use super::words::{Common, RunArgs};
 use super::{jobs, report};
+use crate::model::code::ExitCode;
 use crate::model::fault::Fault;
 use crate::model::job::Job;
 use crate::work::pin;
@@ -10,7 +11,6 @@ use crate::work::run::{self, Answered, Request};
 use crate::work::scene::Live;
 use crate::work::settings;
 use std::os::fd::AsFd;
-use std::process::ExitCode;
 
 pub(super) fn run(common: &Common, args: RunArgs) -> ExitCode {
     let json = args.json || args.job.is_some();

@@ -2,11 +2,11 @@
 
 use super::words::{Common, WarmArgs};
 use super::{jobs, report};
+use crate::model::code::ExitCode;
 use crate::model::fault::Fault;
 use crate::model::quantity::Span;
 use crate::work::warm::{self, Request};
 use crate::work::{practise, settings};
-use std::process::ExitCode;
 
 /// The longest that a cell may wait, in seconds.
 const TTL_MOST: u64 = 7 * 86_400;

@@ -15,6 +15,7 @@ use super::exec::{self, Cradle, Started};
 use super::ready::Ready;
 use super::renew::Places;
 use super::{deliver, harvest, reap};
+use crate::model::code::ExitCode;
 use crate::model::wire::{Dispatch, Exit, Order, Report, StartFailure, Step};
 use crate::os::signal::Signals;
 use crate::os::socket::{self, Peer};
@@ -25,7 +26,6 @@ use nix::unistd::Pid;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::ExitCode;
 
 /// How many seconds an unconnected init waits before it ends by itself, unless its command line says it.
 const TTL: u64 = 60;

@@ -3,6 +3,7 @@
 pub mod avatar;
 pub mod base;
 pub mod blob;
+pub mod code;
 pub mod colour;
 pub mod cores;
 pub mod counters;

@@ -70,6 +70,9 @@ pub fn trees(mountinfo: &str) -> Option<Trees> {
             trees.push(Tree { mount: mount.into(), controllers, unified });
         }
     }
+    // Groups are removed in this order. What comes after the removal of one with memory in it holds the lock of all removals, for half
+    // a millisecond and more (memcg_offline_kmem, Linux 6.18).
+    trees.sort_by_key(|tree| tree.controllers.iter().any(|controller| controller == "memory"));
     let legacy = trees.iter().any(|t| t.controllers.iter().any(|c| WANTED.contains(&c.as_str())));
     let layout = if legacy { Layout::V1 } else { Layout::V2 };
     (!trees.is_empty()).then_some(Trees { layout, trees })

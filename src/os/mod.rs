@@ -1,6 +1,7 @@
 //! Machines: one kernel facility a file. Roots come as arguments, so that a temporary directory is a kernel for tests.
 
 pub mod sys; // the only `unsafe`
+pub mod begin;
 pub mod clock;
 pub mod error;
 pub mod files;
@@ -20,7 +21,7 @@ pub mod cgroup;
 pub mod counters;
 pub mod prime;
 pub mod mount;
-pub mod mounts;
+pub mod namespaces;
 pub mod confine;
 pub mod probe;
 pub mod topology;

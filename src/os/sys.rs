@@ -17,6 +17,38 @@ fn c_path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))
 }
 
+/// Makes a function the program's beginning, where std's is none (`#![no_main]`). What it returns is the process's exit code.
+#[macro_export]
+macro_rules! entry {
+    ($begin:path) => {
+        // SAFETY: the C runtime calls the one symbol of this name, once, when libc and Rust's standard library can be used
+        // (the latter has argv from `.init_array`). A panic that would leave it aborts, as of any function of this kind.
+        #[unsafe(no_mangle)]
+        extern "C" fn main() -> std::ffi::c_int {
+            $begin()
+        }
+    };
+}
+
+/// Opens /dev/null in the place of each standard descriptor that our caller has closed, lest a file of ours get its number.
+pub fn fill_standard_descriptors() {
+    for fd in 0..3 {
+        // SAFETY: both calls take integers and a string that ends, and touch no memory of ours. The lowest number that is free is
+        // this one.
+        unsafe {
+            if libc::fcntl(fd, libc::F_GETFD) < 0 && libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) != fd {
+                libc::abort();
+            }
+        }
+    }
+}
+
+/// Has a write to a pipe that nobody reads fail with EPIPE, in place of SIGPIPE.
+pub fn ignore_broken_pipes() {
+    // SAFETY: no handler of ours is installed; ignoring a signal that exists cannot fail (signal(2)).
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
 /// Which side of a fork we are on.
 pub enum Fork {
     Child,

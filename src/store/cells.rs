@@ -81,14 +81,15 @@ pub fn of(home: &Home, shape: &str) -> Vec<Waiting> {
     found
 }
 
-/// Whether there is none of any shape, nor has been for a while.
-pub fn none(home: &Home) -> bool {
-    std::fs::read_dir(home.cells()).map_or(true, |mut shapes| shapes.next().is_none())
+/// All waiting cells, each shape's oldest first; `None` where there is no shape, nor has been for a while.
+pub fn look(home: &Home) -> Option<Vec<Waiting>> {
+    let shapes = shapes(home);
+    (!shapes.is_empty()).then(|| shapes.iter().flat_map(|shape| of(home, shape)).collect())
 }
 
 /// All waiting cells.
 pub fn all(home: &Home) -> Vec<Waiting> {
-    shapes(home).iter().flat_map(|shape| of(home, shape)).collect()
+    look(home).unwrap_or_default()
 }
 
 fn shapes(home: &Home) -> Vec<String> {

@@ -87,3 +87,14 @@ pub fn write(dir: &RunDir, record: &Record) -> OsResult<()> {
 pub fn read(dir: &RunDir) -> Option<Record> {
     serde_json::from_slice(&files::read_some(&dir.record(), 1 << 20).ok()?).ok()
 }
+
+/// Removes a run's directory. At the end of most runs these two are all that is in it, and to list a directory costs as much again.
+///
+/// # Errors
+/// of the first thing that cannot be removed.
+pub fn remove(dir: &RunDir) -> OsResult<()> {
+    for file in [dir.path().join(RunDir::SOCKET), dir.record()] {
+        let _ = std::fs::remove_file(file);
+    }
+    std::fs::remove_dir(dir.path()).or_else(|_| files::remove_tree(dir.path()))
+}

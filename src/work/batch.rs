@@ -32,6 +32,7 @@ use crate::os::watch::{self, For};
 use crate::os::{clock, probe};
 use crate::rules::ahead::Kind;
 use crate::rules::reuse::{self, Kin};
+use crate::store::cells;
 use crate::store::journal::Journal;
 use nix::sys::signal::Signal;
 use serde::Serialize;
@@ -163,7 +164,7 @@ pub fn batch(request: Request<'_>) -> Result<End, Fault> {
         }
     }
     batch.cellar.drain();
-    gc::in_passing(&home, &host.trees);
+    gc::in_passing(&home, &host.trees, &cells::all(&home));
     if let Some(progress) = progress {
         progress(&batch.tally());
     }

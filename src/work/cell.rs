@@ -9,7 +9,7 @@ use crate::model::wire::{Order, Report};
 use crate::os::cgroup::Group;
 use crate::os::counters::{self, Meters, OomWatch};
 use crate::os::error::OsError;
-use crate::os::mounts::{Leaving, Mounts};
+use crate::os::namespaces::{Leaving, Namespaces};
 use crate::os::process::{End, Process};
 use crate::os::signal::Signals;
 use crate::os::socket::{self, Packet, Peer};
@@ -84,7 +84,7 @@ struct Guard {
     /// None where the runtime had ended before we came.
     runtime: Option<Process>,
     /// Init's, once there is one: to take them down is not init's business then.
-    mounts: Option<Mounts>,
+    namespaces: Option<Namespaces>,
     /// The same, when they are to go with init.
     leaving: Option<Leaving>,
     armed: bool,
@@ -99,10 +99,10 @@ impl Guard {
         }
     }
 
-    /// From here on the mounts go as soon as init has ended. Where nothing can see to that, init's end waits for them.
-    fn let_go(&mut self, init: &Process) {
-        if let (Some(mounts), Ok(end)) = (self.mounts.take(), init.as_fd().try_clone_to_owned()) {
-            self.leaving = mounts.leave_after(end).ok();
+    /// From here on the mounts go as soon as init has. Where nothing can see to that, init's end waits for them.
+    fn let_go(&mut self, lifeline: &Peer) {
+        if let (Some(namespaces), Ok(end)) = (self.namespaces.take(), lifeline.as_fd().try_clone_to_owned()) {
+            self.leaving = namespaces.leave_after(end).ok();
         }
     }
 
@@ -212,7 +212,7 @@ impl Cell<Starting> {
             fds: std::iter::once(listener).chain(ahead).collect(),
         };
         let runtime = Some(runtime.start(start).map_err(os)?);
-        let guard = Guard { group: group.clone(), runtime, mounts: None, leaving: None, armed: true };
+        let guard = Guard { group: group.clone(), runtime, namespaces: None, leaving: None, armed: true };
         Ok(Self { run: run.clone(), group, state: Starting { peer, staged }, guard })
     }
 
@@ -227,7 +227,7 @@ impl Cell<Starting> {
         };
         let init = hello(&peer, runtime, &self.run, signals, deadline)?;
         staged.detach()?;
-        self.guard.mounts = Mounts::of(init.pid).ok();
+        self.guard.namespaces = Namespaces::of(init.pid).ok();
         let gauges = Gauges::open(&self.group);
         Ok(Cell { run: self.run, group: self.group, state: Waiting { peer, init, gauges }, guard: self.guard })
     }
@@ -264,8 +264,8 @@ impl Cell<Waiting> {
         match meet(&run, &group, most) {
             Ok(state) => {
                 // From here on whatever goes wrong ends the cell.
-                let mounts = Mounts::of(state.init.pid).ok();
-                let guard = Guard { group: group.clone(), runtime: None, mounts, leaving: None, armed: true };
+                let namespaces = Namespaces::of(state.init.pid).ok();
+                let guard = Guard { group: group.clone(), runtime: None, namespaces, leaving: None, armed: true };
                 Ok(Cell { run, group, state, guard })
             }
             Err(why) => {
@@ -423,7 +423,7 @@ impl Cell<Running> {
     /// To be called while there is nothing to do but wait: makes ready what must be done when init ends, if it ends with this job.
     pub fn expect_end(&mut self) {
         if !self.state.stays {
-            self.guard.let_go(&self.state.init);
+            self.guard.let_go(&self.state.peer);
         }
     }
 
@@ -463,7 +463,7 @@ impl Cell<Running> {
         if stays {
             let _ = peer.send(&Order::Kill, &[]); // it may have ended
         }
-        guard.let_go(&init);
+        guard.let_go(&peer);
         let leaving = guard.leaving.take();
         drop(gauges);
         // Init ends by itself after its last report; dead or not, the pid namespace ends with it.

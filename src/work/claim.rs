@@ -1,11 +1,11 @@
 //! Takes a waiting cell for a job. Whoever gets its lease looks whether it is as it was left; one that is not is killed, and
 //! the next is tried. What is left of the killed is removed after the answer: no job waits for the dead.
 
-use super::cell::{Cell, Waiting};
+use super::cell::{self, Cell};
 use super::demolish;
 use crate::model::record::{Record, RunState};
 use crate::os::cgroup::Trees;
-use crate::store::cells;
+use crate::store::cells::{self, Waiting};
 use crate::store::home::Home;
 use crate::store::ids::Slot;
 use crate::store::runs::{self, Owned};
@@ -22,7 +22,7 @@ const MOST: u64 = 16 << 20;
 pub struct Claimed {
     pub owned: Owned,
     pub slot: Slot,
-    pub cell: Cell<Waiting>,
+    pub cell: Cell<cell::Waiting>,
 }
 
 /// What came of the search.
@@ -34,12 +34,14 @@ pub struct Found {
     pub unfit: Vec<Owned>,
 }
 
-/// Looks for a waiting cell of this shape.
-pub fn claim(home: &Home, trees: &Trees, shape: &str) -> Found {
+/// Looks for a waiting cell of this shape: among those that were `there` a moment ago, and once more where others had them all.
+pub fn claim(home: &Home, trees: &Trees, shape: &str, there: &[Waiting]) -> Found {
     let mut found = Found::default();
-    for waiting in cells::of(home, shape).iter().filter(|waiting| !waiting.expired()) {
+    let known = there.iter().filter(|waiting| waiting.shape == shape).cloned();
+    let later = std::iter::once_with(|| cells::of(home, shape)).flatten();
+    for waiting in known.chain(later).filter(|waiting| !waiting.expired()) {
         // Somebody else has it, or looks at it.
-        let Ok(Some(owned)) = cells::take(home, waiting) else { continue };
+        let Ok(Some(owned)) = cells::take(home, &waiting) else { continue };
         match fit(home, trees, &owned) {
             Ok((slot, cell)) => {
                 found.claimed = Some(Claimed { owned, slot, cell });
@@ -54,7 +56,7 @@ pub fn claim(home: &Home, trees: &Trees, shape: &str) -> Found {
     found
 }
 
-fn fit(home: &Home, trees: &Trees, owned: &Owned) -> Result<(Slot, Cell<Waiting>), String> {
+fn fit(home: &Home, trees: &Trees, owned: &Owned) -> Result<(Slot, Cell<cell::Waiting>), String> {
     let Some(Record { state: RunState::Waiting, cgroup, first_id: Some(first), floor, .. }) = runs::read(&owned.dir) else {
         return Err("its record makes no sense".to_owned());
     };

@@ -64,7 +64,7 @@ pub fn clear(home: &Home, owned: Owned, slot: Option<Slot>) -> OsResult<()> {
     if let Some(slot) = slot {
         slot.release(&owned.dir.id)?;
     }
-    files::remove_tree(owned.dir.path())
+    runs::remove(&owned.dir)
 }
 
 /// Demolishes a run that nobody owns any more.

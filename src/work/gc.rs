@@ -7,7 +7,7 @@ use crate::model::policy::Policy;
 use crate::os::cgroup::Trees;
 use crate::os::clock;
 use crate::rules::garbage::Wishes;
-use crate::store::cells;
+use crate::store::cells::{self, Waiting};
 use crate::store::home::Home;
 use crate::store::runs::{self, Found};
 use crate::store::skeletons;
@@ -91,8 +91,9 @@ fn cells(home: &Home, trees: &Trees, swept: &mut Swept) -> Result<(), Fault> {
     Ok(())
 }
 
-/// What each start does for the others, for a bounded time; trouble is left to `gc`, which tells of it.
-pub fn in_passing(home: &Home, trees: &Trees) {
+/// What each start does for the others, for a bounded time; trouble is left to `gc`, which tells of it. `waiting` are the cells
+/// that there are.
+pub fn in_passing(home: &Home, trees: &Trees, waiting: &[Waiting]) {
     let deadline = clock::now_ns() + IN_PASSING_NS;
     for dir in runs::names(home).unwrap_or_default() {
         if let Ok(Some(Found::Stale(owned))) = runs::claim(dir) {
@@ -103,7 +104,7 @@ pub fn in_passing(home: &Home, trees: &Trees) {
             return;
         }
     }
-    for cell in cells::all(home).iter().filter(|cell| cell.expired()) {
+    for cell in waiting.iter().filter(|cell| cell.expired()) {
         let _ = demolish::burn(home, trees, cell);
         if clock::now_ns() >= deadline {
             return;

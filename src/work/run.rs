@@ -22,10 +22,10 @@ use crate::model::record::{Process, Record, RunState};
 use crate::model::wire::Step;
 use crate::os::cgroup::Trees;
 use crate::os::error::At;
-use crate::os::mounts::Leaving;
+use crate::os::namespaces::Leaving;
 use crate::os::{clock, process, signal};
 use crate::rules::reuse;
-use crate::store::cells;
+use crate::store::cells::{self, Waiting};
 use crate::store::depot::Depot;
 use crate::store::home::Home;
 use crate::store::ids::Slot;
@@ -107,18 +107,20 @@ impl Answered {
     /// a sentence; `gc` then finds what is left.
     pub fn clean_up(self) -> Result<(), String> {
         let Rest { home, owned, slot, mut provably_empty, trees, unfit, leaving, taken } = self.rest;
-        drop(leaving);
-        drop(taken);
         if let Some(stay) = self.stay {
             provably_empty = stay.end().is_ok();
         }
         // One that resists is found by gc, with no owner.
         unfit.into_iter().for_each(|owned| drop(demolish::stale(&home, &trees, owned)));
-        match provably_empty {
+        let cleared = match provably_empty {
             true => demolish::clear(&home, owned, slot).map_err(|e| e.to_string()),
             // The lease ends with us; the record stays, and the range in quarantine.
             false => Ok(()),
-        }
+        };
+        // What was mounted has had time to go meanwhile; the image is held as long as anything shows it.
+        drop(leaving);
+        drop(taken);
+        cleared
     }
 }
 
@@ -149,15 +151,17 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     // A writable root's changes are to stay in a place that is this job's alone; and the filter that a waiting init has put on
     // allows no choice of a node for memory.
     let own = upper.is_some() || pinned.is_some_and(|pinned| pinned.placement.node.is_some());
-    let alone = cold || own || cells::none(&home);
+    let there = cells::look(&home);
+    let alone = cold || own || there.is_none();
     // What is planned has its groups by now.
     let primer = if alone { host.prime() } else { None };
-    gc::in_passing(&home, &host.trees);
+    let there = there.unwrap_or_default();
+    gc::in_passing(&home, &host.trees, &there);
     room::for_state(&home, policy)?;
 
     // Called off before anything was made.
     let called_off = signals.next().at("read", "signals").map_err(|e| faults::ours(&e))?.is_some();
-    let found = if alone || called_off { Found::default() } else { waiting(&plan, &host, policy, &depot, &home) };
+    let found = if alone || called_off { Found::default() } else { fitting(&plan, &host, policy, &depot, &home, &there) };
     let (owned, mut slot, way, start) = match found.claimed {
         Some(Claimed { owned, slot, cell }) => (owned, Some(slot), Way::Warm(Box::new(cell)), Start::Warm),
         None => {
@@ -197,8 +201,10 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
         pinned,
         places: &places,
     };
-    let acted =
-        if called_off { Ok(scene.never_ran(Stop::Cancelled)) } else { scene.act(plan, way, &mut record, &mut slot, stash) };
+    let acted = match called_off {
+        true => Ok(scene.never_ran(&mut record, Stop::Cancelled)),
+        false => scene.act(plan, way, &mut record, &mut slot, stash),
+    };
     let told = match acted {
         Ok(told) => told,
         Err(fault) => {
@@ -212,12 +218,6 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
     let Told { evidence, quality, mut phases, buried, leaving, kept, ended } = told;
     let delivered = !matches!(&evidence.fate, Fate::NotStarted(failure) if failure.step == Step::Files);
     phases.teardown_ns = clock::now_ns().saturating_sub(ended);
-    if kept.is_none() {
-        let cancelled = evidence.stop == Some(Stop::Cancelled);
-        record.state = if cancelled { RunState::Cancelled } else { RunState::Complete };
-        // The run's end stands on disk before it is told; where that fails the answer is still true.
-        let _ = runs::write(&owned.dir, &record);
-    }
     let provably_empty = buried.is_ok();
     let mut outcome = frame.outcome(run_id, evidence, phases, buried);
     outcome.cores = pinned.map(|pinned| pinned.placement.cpus.clone());
@@ -249,9 +249,9 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
 }
 
 /// A waiting cell that fits. Where it cannot even be named, a cold one tells why.
-fn waiting(plan: &Plan, host: &Host, policy: &Policy, depot: &Depot, home: &Home) -> Found {
+fn fitting(plan: &Plan, host: &Host, policy: &Policy, depot: &Depot, home: &Home, there: &[Waiting]) -> Found {
     let shape = shape::name(&plan.shape, host, policy, depot);
-    shape.map(|shape| claim::claim(home, &host.trees, &shape)).unwrap_or_default()
+    shape.map(|shape| claim::claim(home, &host.trees, &shape, there)).unwrap_or_default()
 }
 
 pub(super) fn ourselves() -> Process {

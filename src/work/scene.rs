@@ -16,7 +16,7 @@ use crate::model::plan::{CgroupWrite, Plan, Shape};
 use crate::model::policy::Policy;
 use crate::model::record::{Record, RunState};
 use crate::os::cgroup::Group;
-use crate::os::mounts::Leaving;
+use crate::os::namespaces::Leaving;
 use crate::os::prime::Primer;
 use crate::os::signal::Signals;
 use crate::os::{clock, probe};
@@ -139,7 +139,7 @@ impl<'a> Scene<'_, 'a> {
             Begun::Cold(cell) => match cell.ready(self.signals, deadline) {
                 Ok(cell) => cell,
                 Err(NoCell::Fault(fault)) => return Err(fault),
-                Err(NoCell::Cancelled) => return Ok(self.never_ran(Stop::Cancelled)),
+                Err(NoCell::Cancelled) => return Ok(self.never_ran(record, Stop::Cancelled)),
             },
         };
         let confine = |cell: &Cell<Running>| {
@@ -190,8 +190,10 @@ impl<'a> Scene<'_, 'a> {
             let write = || drop(runs::write(self.run, record));
             Notice { at: clock::now_ns() + NOTICE_NS, act: Box::new(write) }
         });
-        let seen = supervise::watch(&mut cell, desk, self.signals, &limits, cores, deadline, notice);
-        Ok(self.conclude(cell, seen, confined, asked, gauge, pipes))
+        let mut seen = supervise::watch(&mut cell, desk, self.signals, &limits, cores, deadline, notice);
+        let unconfined = || confined.err().map(|e| format!("the supervisor could not confine itself: {e}"));
+        seen.host_fault = seen.host_fault.or_else(unconfined);
+        Ok(self.conclude(cell, seen, record, asked, gauge, pipes))
     }
 
     /// Has the runtime start a cell of this run's own.
@@ -242,7 +244,7 @@ impl<'a> Scene<'_, 'a> {
         &self,
         cell: Cell<Running>,
         seen: Seen,
-        confined: std::io::Result<()>,
+        record: &mut Record,
         asked: Option<u64>,
         gauge: Option<Gauge>,
         pipes: Option<Anchors>,
@@ -254,12 +256,9 @@ impl<'a> Scene<'_, 'a> {
         let meters = &cell.state.gauges.meters;
         let usage = usage::usage(&cell.state.base, &meters.read(), meters.peak_is_own(), wall);
         let quality = gauge.map(|gauge| gauge.end(&cell.group, usage.throttled_ns));
-        let host_fault = seen
-            .host_fault
-            .or_else(|| confined.err().map(|e| format!("the supervisor could not confine itself: {e}")))
-            .or_else(|| {
-                cell.runtime_failure().filter(|_| matches!(seen.fate, Fate::NotReached | Fate::Ran(None)) && seen.stop.is_none())
-            });
+        let host_fault = seen.host_fault.or_else(|| {
+            cell.runtime_failure().filter(|_| matches!(seen.fate, Fate::NotReached | Fate::Ran(None)) && seen.stop.is_none())
+        });
         let started = times.started.unwrap_or(times.harvested);
         let ended = times.ended.unwrap_or(times.harvested);
         let phases = Phases {
@@ -280,11 +279,16 @@ impl<'a> Scene<'_, 'a> {
         };
         // What had to be stopped, or failed us, is not trusted with another job.
         let well = matches!(evidence.fate, Fate::Ran(Some(_))) && evidence.stop.is_none() && evidence.host_fault.is_none();
+        let cancelled = evidence.stop == Some(Stop::Cancelled);
+        let mut bury = |cell: Cell<Running>| {
+            self.note_end(record, cancelled); // while init dies
+            cell.bury()
+        };
         let (buried, kept) = match pipes.filter(|_| well) {
-            None => (cell.bury(), None),
+            None => (bury(cell), None),
             Some(pipes) => match cell.renew() {
                 Ok(cell) => (Ok(None), Some(Kept { cell, pipes })),
-                Err(cell) => (cell.bury(), None),
+                Err(cell) => (bury(*cell), None),
             },
         };
         let (buried, leaving) = match buried {
@@ -294,8 +298,15 @@ impl<'a> Scene<'_, 'a> {
         Told { evidence, quality, phases, buried, leaving, kept, ended: times.harvested }
     }
 
+    /// The run's end stands on disk before it is told; where that fails the answer is still true.
+    fn note_end(&self, record: &mut Record, cancelled: bool) {
+        record.state = if cancelled { RunState::Cancelled } else { RunState::Complete };
+        let _ = runs::write(self.run, record);
+    }
+
     /// The answer of a job that was cancelled before its cell was ready.
-    pub(super) fn never_ran(&self, stop: Stop) -> Told {
+    pub(super) fn never_ran(&self, record: &mut Record, stop: Stop) -> Told {
+        self.note_end(record, stop == Stop::Cancelled);
         let now = clock::now_ns();
         let nothing = || crate::model::outcome::Stream::new(Vec::new(), 0);
         let evidence = Evidence {

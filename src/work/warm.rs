@@ -113,7 +113,7 @@ fn begin(request: Request<'_>) -> Result<(Planned, Signals, String), Fault> {
     if let Some(own) = own {
         own.imprint(&mut planned.plan, &mut planned.host, None)?;
     }
-    gc::in_passing(&planned.home, &planned.host.trees);
+    gc::in_passing(&planned.home, &planned.host.trees, &cells::all(&planned.home));
     room::for_state(&planned.home, setting.policy)?;
     let name = shape::name(&planned.plan.shape, &planned.host, setting.policy, &planned.depot).map_err(os)?;
     Ok((planned, signals, name))

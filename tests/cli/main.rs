@@ -4,6 +4,7 @@
 //! The tests need root, as the command does, and leave nothing on the host.
 
 mod answers;
+mod begins;
 mod ground;
 mod malformed;
 #[path = "../pure/oci.rs"]

@@ -1,0 +1,26 @@
+//! A process's first moments: what a caller may have closed, and readers that are gone.
+
+use crate::ground::{Ground, RUNCELL};
+use assert_cmd::Command;
+use std::process::Stdio;
+
+#[test]
+fn what_the_caller_has_closed_is_no_file_of_ours() {
+    let ground = Ground::new("readlink /proc/$PPID/fd/0 /proc/$PPID/fd/1 /proc/$PPID/fd/2 >${0%/*}/seen; exit 1");
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$0\" \"$@\" <&- >&- 2>&-", RUNCELL, "run"]).args(ground.bound()).args(["--", "true"]);
+    let output = command.output().expect("a shell");
+    assert_eq!(output.status.code(), Some(125), "{output:?}");
+    let seen = std::fs::read_to_string(ground.runtime().with_file_name("seen")).expect("the runtime was started");
+    assert_eq!(seen, "/dev/null\n".repeat(3));
+    ground.is_clean();
+}
+
+#[test]
+#[allow(clippy::disallowed_methods)] // assert_cmd always reads to the end
+fn a_reader_that_is_gone_ends_nothing() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let status = std::process::Command::new(RUNCELL).args(["schema", "job"]).stdout(writer).stdin(Stdio::null()).status();
+    assert_eq!(status.expect("started").code(), Some(0), "SIGPIPE would have ended it");
+}
