@@ -17,7 +17,7 @@ pub struct JobId(String);
 pub struct RunId(String);
 
 /// The name of a bundle template: lower-case letters, digits, `-`, `_`, `.`; a single directory name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, Hash)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String", extend("pattern" = "^[a-z0-9_-][a-z0-9._-]{0,63}$"))]
 pub struct BundleName(String);

@@ -103,7 +103,7 @@ impl From<RelPath> for String {
 }
 
 /// A place on the host: absolute, normal, no NUL. Whether it may be used is the policy's word.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, Hash)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String", extend("pattern" = ABSOLUTE))]
 pub struct HostPath(GuestPath);

@@ -22,7 +22,7 @@ pub struct Plan {
 }
 
 /// Fixed when the cell is created.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct Shape {
     pub bundle: BundleName,
     pub root: Root,
@@ -44,7 +44,7 @@ pub struct Shape {
 }
 
 /// The root filesystem to be made.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub enum Root {
     /// A skeleton of our own with parts of the host bound into it.
     Skeleton { entries: Vec<Entry>, binds: Vec<(String, String)> },
@@ -53,7 +53,7 @@ pub enum Root {
 }
 
 /// Where an image's files lie.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ImageRoot {
     /// In one directory.
     Directory(HostPath),
@@ -62,14 +62,14 @@ pub enum ImageRoot {
 }
 
 /// One entry of a skeleton, by absolute path within it; parents come first.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Entry {
     Directory { path: String, mode: u32 },
     File { path: String, content: String },
     Symlink { path: String, to: String },
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub enum PlannedMount {
     Bind { source: HostPath, target: GuestPath, writable: bool },
     Tmpfs { target: GuestPath, bytes: u64, inodes: u64 },

@@ -7,7 +7,7 @@
 
 use super::clock;
 use super::error::{At, OsError, OsResult};
-use super::files;
+use super::{files, mounted};
 use crate::model::facts::Layout;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use std::collections::BTreeSet;
@@ -47,27 +47,41 @@ pub fn usual() -> Option<Trees> {
     all.then(|| Trees { layout: Layout::V2, trees: vec![tree] })
 }
 
-/// The hierarchies of this host, by a short look where that is enough.
+/// The hierarchies of this host, by the shortest look that is enough.
 pub fn here() -> Option<Trees> {
-    usual().or_else(|| trees(&files::text(Path::new("/proc/self/mountinfo")).ok()?))
+    usual().or_else(told).or_else(|| trees(&files::text(Path::new("/proc/self/mountinfo")).ok()?))
+}
+
+/// What the kernel tells of the hierarchies when it is asked for nothing else; `None` where it cannot be.
+fn told() -> Option<Trees> {
+    let found = mounted::hierarchies().ok()?;
+    gathered(found.into_iter().map(|h| (h.mount, h.unified, h.options)))
 }
 
 /// Reads the hierarchies from `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
 pub fn trees(mountinfo: &str) -> Option<Trees> {
-    let mut trees: Vec<Tree> = Vec::new();
-    for line in mountinfo.lines() {
-        let Some((left, right)) = line.split_once(" - ") else { continue };
-        let Some(mount) = left.split(' ').nth(4) else { continue };
+    let hierarchy = |line: &str| {
+        let (left, right) = line.split_once(" - ")?;
+        let mount = left.split(' ').nth(4)?;
         let mut right = right.split(' ');
-        let (kind, options) = (right.next().unwrap_or_default(), right.nth(1).unwrap_or_default());
-        let controllers: Vec<String> = match kind {
-            "cgroup2" => Vec::new(),
-            "cgroup" => options.split(',').filter(|o| *o != "rw" && *o != "ro").map(str::to_owned).collect(),
-            _ => continue,
+        let unified = match right.next()? {
+            "cgroup2" => true,
+            "cgroup" => false,
+            _ => return None,
         };
-        let unified = kind == "cgroup2";
+        Some((mount.into(), unified, right.nth(1).unwrap_or_default().to_owned()))
+    };
+    gathered(mountinfo.lines().filter_map(hierarchy))
+}
+
+/// Each hierarchy once, of its mount, whether it is the unified one, and its options.
+fn gathered(mounted: impl Iterator<Item = (PathBuf, bool, String)>) -> Option<Trees> {
+    let mut trees: Vec<Tree> = Vec::new();
+    for (mount, unified, options) in mounted {
+        let named = options.split(',').filter(|o| !unified && *o != "rw" && *o != "ro").map(str::to_owned);
+        let controllers: Vec<String> = named.collect();
         if !trees.iter().any(|t| t.unified == unified && t.controllers == controllers) {
-            trees.push(Tree { mount: mount.into(), controllers, unified });
+            trees.push(Tree { mount, controllers, unified });
         }
     }
     // Groups are removed in this order. What comes after the removal of one with memory in it holds the lock of all removals, for half
@@ -365,6 +379,7 @@ mod tests {
         let table = trees(&files::text(Path::new("/proc/self/mountinfo")).expect("mountinfo"));
         let legacy = table.as_ref().is_some_and(|trees| trees.layout == Layout::V1);
         assert!(usual().is_none() || (usual() == table && !legacy), "{:?} is not {table:?}", usual());
+        assert!(told().is_none() || told() == table, "{:?} is not {table:?}", told());
     }
 
     fn fake(root: &Path) -> Trees {

@@ -21,6 +21,7 @@ pub mod cgroup;
 pub mod counters;
 pub mod prime;
 pub mod mount;
+pub mod mounted;
 pub mod namespaces;
 pub mod confine;
 pub mod probe;
