@@ -32,6 +32,8 @@ pub struct Facts {
     pub host_dirs: Vec<HostDir>,
     /// The same of its /etc: entries that programs below /usr read and that hold no secrets, those that exist.
     pub host_etc: Vec<(String, EntryKind)>,
+    /// What makes each of these the same one, for a shape's name.
+    pub seen: BTreeMap<String, String>,
     /// What the sources of the job's bind mounts are.
     pub sources: BTreeMap<String, EntryKind>,
     /// `major:minor` of the block devices that the job names.

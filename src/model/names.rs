@@ -48,7 +48,7 @@ impl TryFrom<String> for RunId {
 
     fn try_from(s: String) -> Result<Self, String> {
         match s.parse::<ulid::Ulid>() {
-            Ok(ulid) if ulid.to_string() == s => Ok(Self(s)),
+            Ok(ulid) if *ulid.array_to_str(&mut [0; ulid::ULID_LEN]) == *s => Ok(Self(s)),
             _ => Err(format!("{s:?} is not a run id (a ULID such as 01J8ZQ4X8M2V7K3W9T5R1N6C0D)")),
         }
     }

@@ -66,29 +66,29 @@ pub fn memory(group: &Group) -> Option<u64> {
 pub struct Meters {
     layout: Layout,
     files: Vec<(&'static str, File)>,
-    /// The memory's peak, open for writing: that sets it back to now, on v2 for this descriptor alone (Linux 6.12;
-    /// cgroup-v2.rst, memory.peak).
+    /// The memory's peak. To write to it sets it back to now, on v2 for this descriptor alone (Linux 6.12; cgroup-v2.rst,
+    /// memory.peak).
     peak: Option<File>,
+    /// Whether that has been done.
+    own: bool,
 }
 
 /// By layout: each file and its controller on v1.
-const V2: [(&str, &str); 7] = [
+const V2: [(&str, &str); 6] = [
     ("cpu", "cpu.stat"),
     ("io", "io.stat"),
     ("memory", "memory.current"),
-    ("memory", "memory.peak"),
     ("memory", "memory.events"),
     ("pids", "pids.peak"),
     ("pids", "pids.current"),
 ];
-const V1: [(&str, &str); 10] = [
+const V1: [(&str, &str); 9] = [
     ("blkio", "blkio.throttle.io_service_bytes"),
     ("cpu", "cpu.stat"),
     ("cpuacct", "cpuacct.usage"),
     ("cpuacct", "cpuacct.usage_user"),
     ("cpuacct", "cpuacct.usage_sys"),
     ("memory", "memory.usage_in_bytes"),
-    ("memory", "memory.max_usage_in_bytes"),
     ("memory", "memory.oom_control"),
     ("pids", "pids.peak"),
     ("pids", "pids.current"),
@@ -103,21 +103,24 @@ impl Meters {
         };
         let path = |controller: &str, file: &str| Some(group.dir(controller)?.join(file));
         let open = |(controller, file): &(&str, &'static str)| Some((*file, File::open(path(controller, file)?).ok()?));
-        let peak = path("memory", peak).and_then(|path| OpenOptions::new().read(true).write(true).open(path).ok());
-        Self { layout: group.layout, files: table.iter().filter_map(open).collect(), peak }
+        let either = |path| OpenOptions::new().read(true).write(true).open(&path).or_else(|_| File::open(&path)).ok();
+        let peak = path("memory", peak).and_then(either);
+        Self { layout: group.layout, files: table.iter().filter_map(open).collect(), peak, own: false }
     }
 
     /// Sets the memory's peak back to now. `false`: this kernel cannot.
     pub fn reset_peak(&mut self) -> bool {
-        if self.peak.as_mut().is_none_or(|file| file.write_all(b"0").is_err()) {
-            self.peak = None;
-        }
-        self.peak.is_some()
+        self.own = self.peak.as_mut().is_some_and(|file| file.write_all(b"0").is_ok());
+        self.own
     }
 
     /// Whether peaks are since [`Self::reset_peak`].
     pub fn peak_is_own(&self) -> bool {
-        self.peak.is_some()
+        self.own
+    }
+
+    fn peak(&self) -> Option<u64> {
+        whole(self.peak.as_ref()?).ok()?.trim().parse().ok()
     }
 
     fn text(&self, file: &str) -> Option<String> {
@@ -160,14 +163,13 @@ impl Meters {
         let cpu = self.text("cpu.stat").unwrap_or_default();
         let us = |key| keyed(&cpu, key).map(|us| us * 1000);
         let io = self.text("io.stat").map(|text| io_stat(&text));
-        let since_reset = self.peak.as_ref().and_then(|file| whole(file).ok()?.trim().parse().ok());
         Counters {
             cpu_ns: us("usage_usec"),
             user_ns: us("user_usec"),
             system_ns: us("system_usec"),
             throttled_ns: us("throttled_usec"),
             memory_now: self.number("memory.current"),
-            memory_peak: since_reset.or_else(|| self.number("memory.peak")),
+            memory_peak: self.peak(),
             oom_kills: self.oom_kills(),
             pids_peak: self.number("pids.peak"),
             io_read: io.map(|io| io.0),
@@ -184,7 +186,7 @@ impl Meters {
             system_ns: self.number("cpuacct.usage_sys"),
             throttled_ns: cpu.and_then(|text| keyed(&text, "throttled_time")),
             memory_now: self.number("memory.usage_in_bytes"),
-            memory_peak: self.number("memory.max_usage_in_bytes"),
+            memory_peak: self.peak(),
             oom_kills: self.oom_kills(),
             pids_peak: self.number("pids.peak"),
             io_read: io.as_ref().map(|text| io_service(text, "Read")),

@@ -152,8 +152,12 @@ pub fn sync(tree: &Path) -> OsResult<()> {
 /// # Errors
 /// of stat.
 pub fn identity(path: &Path) -> OsResult<String> {
-    let meta = std::fs::metadata(path).at("look at", path)?;
-    Ok(format!("{:x}-{:x}", meta.dev(), meta.ino()))
+    std::fs::metadata(path).at("look at", path).map(|meta| same(&meta))
+}
+
+/// [`identity`] of what has been looked at.
+pub fn same(meta: &std::fs::Metadata) -> String {
+    format!("{:x}-{:x}", meta.dev(), meta.ino())
 }
 
 /// [`identity`], and whether its content is the same: a program that is upgraded in place is another one.
@@ -162,7 +166,7 @@ pub fn identity(path: &Path) -> OsResult<String> {
 /// of stat.
 pub fn build(path: &Path) -> OsResult<String> {
     let meta = std::fs::metadata(path).at("look at", path)?;
-    Ok(format!("{}-{:x}-{:x}.{:x}", identity(path)?, meta.size(), meta.ctime(), meta.ctime_nsec()))
+    Ok(format!("{}-{:x}-{:x}.{:x}", same(&meta), meta.size(), meta.ctime(), meta.ctime_nsec()))
 }
 
 /// What lies at a path, the last component not followed.

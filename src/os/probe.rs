@@ -21,12 +21,12 @@ pub fn host_dirs() -> Vec<HostDir> {
     SYSTEM.into_iter().filter_map(look).collect()
 }
 
-/// Which of these paths exist, symlinks followed.
-pub fn existing(paths: &[&str]) -> Vec<(String, EntryKind)> {
+/// Which of these paths exist, symlinks followed, and what makes each the same one ([`files::identity`]).
+pub fn existing(paths: &[&str]) -> Vec<(String, EntryKind, String)> {
     let look = |path: &&str| {
         let meta = std::fs::metadata(path).ok()?;
         let kind = if meta.is_dir() { EntryKind::Directory { mode: 0o755 } } else { EntryKind::File };
-        Some(((*path).to_owned(), kind))
+        Some(((*path).to_owned(), kind, files::same(&meta)))
     };
     paths.iter().filter_map(look).collect()
 }

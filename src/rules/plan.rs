@@ -281,6 +281,7 @@ pub(crate) mod tests {
                 ("/etc/alternatives".into(), EntryKind::Directory { mode: 0o755 }),
                 ("/etc/ld.so.cache".into(), EntryKind::File),
             ],
+            seen: Default::default(),
             sources: [("/srv/data".to_owned(), EntryKind::Directory { mode: 0o755 })].into(),
             devices: [("/dev/vda".to_owned(), "254:0".to_owned())].into(),
             image: ImageFacts::default(),

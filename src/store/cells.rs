@@ -12,22 +12,28 @@ use crate::os::error::{At, OsResult};
 use crate::os::files;
 use crate::os::lease::{self, Lease};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// A waiting cell as it was found; somebody else may take it at any moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
     pub id: RunId,
-    pub shape: String,
+    pub shape: Rc<str>,
     /// Seconds since 1970.
     pub expires: u64,
-    path: PathBuf,
+    /// That of its shape.
+    dir: Rc<Path>,
 }
 
 impl Waiting {
-    fn read(shape: &str, dir: &Path, name: &str) -> Option<Self> {
+    fn read(shape: &Rc<str>, dir: &Rc<Path>, name: &str) -> Option<Self> {
         let (id, expires) = name.split_once('-')?;
         let id = RunId::try_from(id.to_owned()).ok()?;
-        Some(Self { id, shape: shape.to_owned(), expires: expires.parse().ok()?, path: dir.join(name) })
+        Some(Self { id, shape: shape.clone(), expires: expires.parse().ok()?, dir: dir.clone() })
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.join(format!("{}-{}", self.id, self.expires))
     }
 
     pub fn expired(&self) -> bool {
@@ -36,7 +42,7 @@ impl Waiting {
 
     /// The directory as it is now, for a look without owning it.
     pub fn dir(&self) -> RunDir {
-        RunDir::at(self.id.clone(), self.path.clone())
+        RunDir::at(self.id.clone(), self.path())
     }
 }
 
@@ -63,20 +69,21 @@ pub fn put(home: &Home, owned: Owned, shape: &str, expires: u64) -> OsResult<()>
 /// # Errors
 /// of flock and rename.
 pub fn take(home: &Home, waiting: &Waiting) -> OsResult<Option<Owned>> {
-    let Some(lease) = lease::try_claim(&waiting.path)? else { return Ok(None) };
+    let path = waiting.path();
+    let Some(lease) = lease::try_claim(&path)? else { return Ok(None) };
     let dir = home.run(&waiting.id);
-    match std::fs::rename(&waiting.path, dir.path()) {
+    match std::fs::rename(&path, dir.path()) {
         // Between its opening and its locking another had it, and has taken it away.
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        other => other.at("take a cell from", &waiting.path).map(|()| Some(Owned::new(dir, lease))),
+        other => other.at("take a cell from", &path).map(|()| Some(Owned::new(dir, lease))),
     }
 }
 
 /// The waiting cells of a shape, oldest first.
 pub fn of(home: &Home, shape: &str) -> Vec<Waiting> {
-    let dir = home.cells().join(shape);
+    let (shape, dir): (Rc<str>, Rc<Path>) = (shape.into(), home.cells().join(shape).into());
     let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
-    let mut found: Vec<Waiting> = entries.filter_map(|e| Waiting::read(shape, &dir, e.file_name().to_str()?)).collect();
+    let mut found: Vec<Waiting> = entries.filter_map(|e| Waiting::read(&shape, &dir, e.file_name().to_str()?)).collect();
     found.sort_by(|a, b| a.id.cmp(&b.id));
     found
 }

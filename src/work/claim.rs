@@ -37,7 +37,7 @@ pub struct Found {
 /// Looks for a waiting cell of this shape: among those that were `there` a moment ago, and once more where others had them all.
 pub fn claim(home: &Home, trees: &Trees, shape: &str, there: &[Waiting]) -> Found {
     let mut found = Found::default();
-    let known = there.iter().filter(|waiting| waiting.shape == shape).cloned();
+    let known = there.iter().filter(|waiting| *waiting.shape == *shape).cloned();
     let later = std::iter::once_with(|| cells::of(home, shape)).flatten();
     for waiting in known.chain(later).filter(|waiting| !waiting.expired()) {
         // Somebody else has it, or looks at it.

@@ -45,7 +45,7 @@ pub(super) struct Ground {
     bundle: BundleName,
     template: Template,
     defaults: Option<Defaults>,
-    facts: Facts,
+    pub(super) facts: Facts,
 }
 
 impl Ground {

@@ -51,6 +51,7 @@ pub fn look(home: &Home, policy: &Policy, runtime: Option<&str>) -> Result<Host,
         landlock_abi: sys::landlock_abi(),
         host_dirs: Vec::new(),
         host_etc: Vec::new(),
+        seen: Default::default(),
         sources: Default::default(),
         devices: ceiling_devices(policy)?,
         image: ImageFacts::default(),
@@ -180,7 +181,13 @@ impl Host {
         match (image, &job.image) {
             (Some(image), _) => facts.image = image.facts(job),
             (None, Some(ImageRef::Directory(dir))) => facts.image = image_facts(dir.as_path(), job)?,
-            (None, _) => (facts.host_dirs, facts.host_etc) = (probe::host_dirs(), probe::existing(rootfs::HOST_ETC)),
+            (None, _) => {
+                facts.host_dirs = probe::host_dirs();
+                for (path, kind, identity) in probe::existing(rootfs::HOST_ETC) {
+                    facts.seen.insert(path.clone(), identity);
+                    facts.host_etc.push((path, kind));
+                }
+            }
         }
         if let Some(set) = &job.limits.cpuset {
             let beyond = crate::rules::ceilings::cores(set).is_some_and(|cores| cores.iter().any(|c| *c >= facts.cpus));

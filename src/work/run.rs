@@ -3,7 +3,6 @@
 use super::answer::Frame;
 use super::claim::{self, Claimed, Found};
 use super::decide::{Planned, Setting, decide};
-use super::host::Host;
 use super::own::Own;
 use super::pin::Pinned;
 use super::scene::{Live, Scene, Told, Way};
@@ -16,8 +15,6 @@ use crate::model::fault::Fault;
 use crate::model::image::Image;
 use crate::model::job::Job;
 use crate::model::outcome::{Outcome, Start};
-use crate::model::plan::Plan;
-use crate::model::policy::Policy;
 use crate::model::record::{Process, Record, RunState};
 use crate::model::wire::Step;
 use crate::os::cgroup::Trees;
@@ -25,8 +22,7 @@ use crate::os::error::At;
 use crate::os::namespaces::Leaving;
 use crate::os::{clock, process, signal};
 use crate::rules::reuse;
-use crate::store::cells::{self, Waiting};
-use crate::store::depot::Depot;
+use crate::store::cells;
 use crate::store::home::Home;
 use crate::store::ids::Slot;
 use crate::store::runs::{self, Owned};
@@ -161,7 +157,10 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
 
     // Called off before anything was made.
     let called_off = signals.next().at("read", "signals").map_err(|e| faults::ours(&e))?.is_some();
-    let found = if alone || called_off { Found::default() } else { fitting(&plan, &host, policy, &depot, &home, &there) };
+    // Where a waiting cell cannot even be named, a cold one tells why.
+    let named = || shape::name(&plan.shape, &host, policy, &depot, &ground.facts.seen);
+    let shape = if alone || called_off { None } else { named().ok() };
+    let found = shape.map_or_else(Found::default, |shape| claim::claim(&home, &host.trees, &shape, &there));
     let (owned, mut slot, way, start) = match found.claimed {
         Some(Claimed { owned, slot, cell }) => (owned, Some(slot), Way::Warm(Box::new(cell)), Start::Warm),
         None => {
@@ -246,12 +245,6 @@ pub fn run(request: Request<'_>) -> Result<Answered, Fault> {
         })
     });
     Ok(Answered { outcome, delivered, rest, stay })
-}
-
-/// A waiting cell that fits. Where it cannot even be named, a cold one tells why.
-fn fitting(plan: &Plan, host: &Host, policy: &Policy, depot: &Depot, home: &Home, there: &[Waiting]) -> Found {
-    let shape = shape::name(&plan.shape, host, policy, depot);
-    shape.map(|shape| claim::claim(home, &host.trees, &shape, there)).unwrap_or_default()
 }
 
 pub(super) fn ourselves() -> Process {

@@ -7,6 +7,7 @@ use crate::os::error::OsResult;
 use crate::os::{files, probe};
 use crate::store::depot::Depot;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 
@@ -24,17 +25,20 @@ pub fn epoch() -> OsResult<String> {
 /// `<epoch>.<everything else>`, so that cells of another epoch are told from ours without knowing their jobs.
 ///
 /// Where a path is bound, what lies there now counts, as a cell goes on showing what lay there when it was made: ldconfig
-/// and package managers rename new files into place.
+/// and package managers rename new files into place. `seen` is what has just been looked at for the plan.
 ///
 /// # Errors
 /// of looking at the runtime, or at a path that is to be bound.
-pub fn name(shape: &Shape, host: &Host, policy: &Policy, depot: &Depot) -> OsResult<String> {
+pub fn name(shape: &Shape, host: &Host, policy: &Policy, depot: &Depot, seen: &BTreeMap<String, String>) -> OsResult<String> {
     let mut all = Digested(Sha256::new());
     shape.hash(&mut all);
     (format!("{policy:?}"), &host.parent).hash(&mut all);
     (files::build(&host.runtime.binary)?, format!("{:?}", host.runtime)).hash(&mut all);
     for path in bound(shape, depot) {
-        files::identity(&path)?.hash(&mut all);
+        match path.to_str().and_then(|path| seen.get(path)) {
+            Some(identity) => identity.hash(&mut all),
+            None => files::identity(&path)?.hash(&mut all),
+        }
     }
     Ok(format!("{}.{}", epoch()?, all.short()))
 }

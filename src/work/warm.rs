@@ -115,7 +115,8 @@ fn begin(request: Request<'_>) -> Result<(Planned, Signals, String), Fault> {
     }
     gc::in_passing(&planned.home, &planned.host.trees, &cells::all(&planned.home));
     room::for_state(&planned.home, setting.policy)?;
-    let name = shape::name(&planned.plan.shape, &planned.host, setting.policy, &planned.depot).map_err(os)?;
+    let Planned { plan, host, depot, ground, .. } = &planned;
+    let name = shape::name(&plan.shape, host, setting.policy, depot, &ground.facts.seen).map_err(os)?;
     Ok((planned, signals, name))
 }
 
@@ -206,7 +207,7 @@ pub fn list(policy: &Policy, root: Option<&Path>) -> Result<Vec<Listed>, Fault> 
             expires_in_s: cell.expires.saturating_sub(now),
             memory_bytes: counters::memory(&group),
             processes: group.processes().len(),
-            shape: cell.shape,
+            shape: cell.shape.to_string(),
         })
     };
     Ok(cells::all(&home).into_iter().filter_map(look).collect())

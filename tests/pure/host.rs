@@ -36,6 +36,7 @@ pub(crate) fn facts(layout: Layout) -> Facts {
         landlock_abi: Some(6),
         host_dirs: vec![HostDir::Directory("/usr".into()), link("/bin"), link("/sbin"), link("/lib"), link("/lib64")],
         host_etc: vec![("/etc/alternatives".into(), DIRECTORY), ("/etc/ld.so.cache".into(), EntryKind::File)],
+        seen: Default::default(),
         sources: [("/host/data", DIRECTORY), ("/host/out", DIRECTORY), ("/host/app.conf", EntryKind::File)]
             .map(|(path, kind)| (path.to_owned(), kind))
             .into(),
