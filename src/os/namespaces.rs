@@ -8,8 +8,8 @@
 //! lifeline, which is closed when init has left its namespaces (exit_task_work comes after them), and not by init's end, which
 //! comes later.
 //!
-//! A network namespace without members is taken down by the kernel's workers, for half a millisecond and with grace periods of its
-//! own, which those of the mounts and the removal of groups wait for. It begins when all else is over.
+//! A network namespace without members is taken down by the kernel's workers, with several grace periods of its own. By its trace
+//! they preempted init's end and the removal of groups. It is held until all else is over.
 
 use super::watch::{self, For};
 use nix::sched::{sched_getaffinity, sched_getcpu, sched_setaffinity};
