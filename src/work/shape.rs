@@ -43,8 +43,7 @@ pub fn name(shape: &Shape, host: &Host, policy: &Policy, depot: &Depot, seen: &B
     Ok(format!("{}.{}", epoch()?, all.short()))
 }
 
-/// What is hashed is digested: `Hash` tells each value so that no two tell the same, in a manner that a build of ours keeps to, and
-/// does so in a tenth of the time that `Debug` takes.
+/// What is hashed is digested: `Hash` tells each value so that no two tell the same, in a manner that a build of ours keeps to.
 struct Digested(Sha256);
 
 impl Hasher for Digested {
