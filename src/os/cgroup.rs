@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 /// Controllers that cells use, by their names on v2 and v1.
 const WANTED: [&str; 7] = ["cpu", "cpuset", "io", "memory", "pids", "cpuacct", "blkio"];
+/// What neither limits nor counts, and must stay: the devices that a cell may open are those of its group (v1).
+const RULES: &str = "devices";
 
 /// One mounted hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -289,6 +291,20 @@ impl Group {
         all.iter().flat_map(|text| text.lines()).filter_map(|pid| pid.parse().ok()).filter(|pid| *pid > 0).collect()
     }
 
+    /// Has the cell leave the trees that do nothing for it (freezer, systemd's own, perf_event and the like), for the group above:
+    /// of a cell that waits there is time for that now, and to remove a group later costs its job 25 µs (measured). What cannot
+    /// be left is removed at the end like the rest.
+    pub fn shed(&self) {
+        let needed = |name: &String| name == RULES || WANTED.contains(&name.as_str());
+        let idle = self.dirs.iter().filter(|(tree, _)| !tree.unified && !tree.controllers.iter().any(needed));
+        for (dir, above) in idle.filter_map(|(_, dir)| Some((dir, dir.parent()?))) {
+            let inside = files::text(&dir.join("cgroup.procs")).unwrap_or_default();
+            if inside.lines().all(|pid| files::set(&above.join("cgroup.procs"), pid).is_ok()) {
+                let _ = remove_dir(dir);
+            }
+        }
+    }
+
     /// SIGKILL to everything inside: cgroup.kill where the unified tree has it (5.14), which cannot be outrun by forks and
     /// reaches frozen groups; process by process elsewhere, thawed first.
     pub fn kill(&self) {
@@ -316,7 +332,10 @@ impl Group {
     pub fn remove(&self, deadline_ns: u64) -> OsResult<()> {
         let mut wait_ms = 1;
         loop {
-            match self.dirs.iter().try_for_each(|(_, dir)| remove_dir(dir)) {
+            // Each time, whoever waits for this cpu has it: the kernel's thread that ends a grace period, which those wait for who take
+            // mounts down, for one. Where the kernel preempts nobody (PREEMPT_NONE) it would have it when we sleep.
+            let remove = |(_, dir): &(Tree, PathBuf)| remove_dir(dir).inspect(|()| std::thread::yield_now());
+            match self.dirs.iter().try_for_each(remove) {
                 Err(e) if e.errno() == libc::EBUSY && clock::now_ns() < deadline_ns => {
                     // Deaths are asynchronous, and v1 tells nobody when a group becomes empty: look again, ever more slowly.
                     let _ = super::watch::any::<()>(&[], Some(clock::now_ns() + wait_ms * 1_000_000));

@@ -8,11 +8,12 @@ use super::files;
 use crate::model::counters::Counters;
 use crate::model::facts::Layout;
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::cell::OnceCell;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The value of one key in a flat-keyed file (`key value` lines, cgroup-v2.rst).
 fn keyed(text: &str, key: &str) -> Option<u64> {
@@ -66,6 +67,9 @@ pub fn memory(group: &Group) -> Option<u64> {
 pub struct Meters {
     layout: Layout,
     files: Vec<(&'static str, File)>,
+    /// How many tasks there are, and where that stands: opened for those cells alone that are looked at between jobs.
+    tasks: OnceCell<Option<File>>,
+    count: Option<PathBuf>,
     /// The memory's peak. To write to it sets it back to now, on v2 for this descriptor alone (Linux 6.12; cgroup-v2.rst,
     /// memory.peak).
     peak: Option<File>,
@@ -74,15 +78,9 @@ pub struct Meters {
 }
 
 /// By layout: each file and its controller on v1.
-const V2: [(&str, &str); 6] = [
-    ("cpu", "cpu.stat"),
-    ("io", "io.stat"),
-    ("memory", "memory.current"),
-    ("memory", "memory.events"),
-    ("pids", "pids.peak"),
-    ("pids", "pids.current"),
-];
-const V1: [(&str, &str); 9] = [
+const V2: [(&str, &str); 5] =
+    [("cpu", "cpu.stat"), ("io", "io.stat"), ("memory", "memory.current"), ("memory", "memory.events"), ("pids", "pids.peak")];
+const V1: [(&str, &str); 8] = [
     ("blkio", "blkio.throttle.io_service_bytes"),
     ("cpu", "cpu.stat"),
     ("cpuacct", "cpuacct.usage"),
@@ -91,7 +89,6 @@ const V1: [(&str, &str); 9] = [
     ("memory", "memory.usage_in_bytes"),
     ("memory", "memory.oom_control"),
     ("pids", "pids.peak"),
-    ("pids", "pids.current"),
 ];
 
 impl Meters {
@@ -105,7 +102,9 @@ impl Meters {
         let open = |(controller, file): &(&str, &'static str)| Some((*file, File::open(path(controller, file)?).ok()?));
         let either = |path| OpenOptions::new().read(true).write(true).open(&path).or_else(|_| File::open(&path)).ok();
         let peak = path("memory", peak).and_then(either);
-        Self { layout: group.layout, files: table.iter().filter_map(open).collect(), peak, own: false }
+        let count = path("pids", "pids.current");
+        let files = table.iter().filter_map(open).collect();
+        Self { layout: group.layout, files, tasks: OnceCell::new(), count, peak, own: false }
     }
 
     /// Sets the memory's peak back to now. `false`: this kernel cannot.
@@ -148,7 +147,8 @@ impl Meters {
 
     /// How many tasks there are; `None` without the controller.
     pub fn tasks(&self) -> Option<u64> {
-        self.number("pids.current")
+        let open = self.tasks.get_or_init(|| File::open(self.count.as_ref()?).ok());
+        whole(open.as_ref()?).ok()?.trim().parse().ok()
     }
 
     /// Everything.

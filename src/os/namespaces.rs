@@ -13,10 +13,12 @@
 
 use super::watch::{self, For};
 use nix::sched::{sched_getaffinity, sched_getcpu, sched_setaffinity};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, gettid};
 use std::fs::File;
 use std::io::{self, PipeWriter};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread::{Builder, JoinHandle};
 
 /// Those that are held.
@@ -42,26 +44,27 @@ impl Namespaces {
     pub fn leave_after(self, lifeline: OwnedFd) -> io::Result<Leaving> {
         let (word, giver) = io::pipe()?;
         let Self { mounts, network } = self;
-        let ours = sched_getcpu();
+        let number = Arc::new(AtomicI32::new(0));
+        let told = Arc::clone(&number);
         let leave = move || {
-            let _ = ours.and_then(elsewhere); // where there is no other, they take turns
+            told.store(gettid().as_raw(), Ordering::Relaxed);
             // Where nothing can be waited for, the process takes its mounts down itself.
             let _ = watch::any(&[((), lifeline.as_fd(), For::Desertion), ((), word.as_fd(), For::Read)], None);
             drop(mounts);
+            told.store(0, Ordering::Relaxed); // somebody else's, soon
         };
         let thread = Builder::new().stack_size(STACK).spawn(leave)?;
-        Ok(Leaving { giver: Some(giver), thread: Some(thread), _network: network })
+        Ok(Leaving { giver: Some(giver), thread: Some(thread), number, _network: network })
     }
 }
 
-/// Keeps the calling thread off a cpu. One that is woken there would wait for whoever has it, even with another cpu idle: where the
-/// two share no cache, as in many virtual machines, the kernel does not look at it (select_idle_sibling, Linux 6.18; by its trace
-/// the mounts of every other cell went only when its supervisor waited for that).
-fn elsewhere(cpu: usize) -> nix::Result<()> {
-    let us = Pid::from_raw(0);
-    let mut others = sched_getaffinity(us)?;
+/// Keeps a thread off a cpu. One that is woken there would wait for whoever has it, even with another cpu idle: where the two share
+/// no cache, as in many virtual machines, the kernel does not look at it (select_idle_sibling, Linux 6.18; by its trace the mounts
+/// of every other cell went only when its supervisor waited for that).
+fn off(cpu: usize, thread: Pid) -> nix::Result<()> {
+    let mut others = sched_getaffinity(thread)?;
     others.unset(cpu)?;
-    sched_setaffinity(us, &others)
+    sched_setaffinity(thread, &others)
 }
 
 /// Bytes; a poll and a close need little. glibc asks for 16 KiB at least (pthread_attr_setstacksize(3)).
@@ -73,7 +76,22 @@ pub struct Leaving {
     /// Its end is the word to go.
     giver: Option<PipeWriter>,
     thread: Option<JoinHandle<()>>,
+    /// The thread's, while it runs; else 0.
+    number: Arc<AtomicI32>,
     _network: File,
+}
+
+impl Leaving {
+    /// Has the thread wake up on another cpu than the caller's, who may be busy on it by then. To be called once it waits: one that
+    /// runs would be moved at once, by a thread of the kernel's and into the midst of what runs there, which is the job (20 µs of a
+    /// warm run, by its trace).
+    pub fn make_way(&self) {
+        let number = self.number.load(Ordering::Relaxed);
+        // Where there is no other cpu they take turns.
+        if number > 0 {
+            let _ = sched_getcpu().and_then(|ours| off(ours, Pid::from_raw(number)));
+        }
+    }
 }
 
 impl Drop for Leaving {

@@ -58,6 +58,16 @@ std::arch::global_asm!(
     madvise = const libc::SYS_madvise,
 );
 
+/// A static program of glibc's asks where its file lies (readlink of /proc/self/exe, 40 µs of a warm run), for the libraries that it
+/// might load at run time. This one loads none. (glibc's elf/dl-origin.c: -1 stands for a place that is not known. A glibc that asks
+/// by another name has its answer from its own.)
+#[cfg(first_instructions)]
+// SAFETY: nobody else defines this name, as the linker would say; nothing of Rust's or libc's needs to be ready for it.
+#[unsafe(no_mangle)]
+extern "C" fn _dl_get_origin() -> *mut c_char {
+    std::ptr::without_provenance_mut(usize::MAX)
+}
+
 /// Opens /dev/null in the place of each standard descriptor that our caller has closed, lest a file of ours get its number.
 pub fn fill_standard_descriptors() {
     for fd in 0..3 {

@@ -101,7 +101,9 @@ impl Guard {
 
     /// From here on the mounts go as soon as init has. Where nothing can see to that, init's end waits for them.
     fn let_go(&mut self, lifeline: &Peer) {
-        if let (Some(namespaces), Ok(end)) = (self.namespaces.take(), lifeline.as_fd().try_clone_to_owned()) {
+        if let Some(namespaces) = self.namespaces.take()
+            && let Ok(end) = lifeline.as_fd().try_clone_to_owned()
+        {
             self.leaving = namespaces.leave_after(end).ok();
         }
     }
@@ -249,6 +251,7 @@ impl Cell<Starting> {
             _ => return Err(complaint(&self.run, FAILED).into()),
         }
         self.state.staged.detach_all()?;
+        self.group.shed();
         self.guard.armed = false;
         Ok(counters::memory(&self.group))
     }
@@ -425,6 +428,11 @@ impl Cell<Running> {
         if !self.state.stays {
             self.guard.let_go(&self.state.peer);
         }
+    }
+
+    /// To be called when the program has begun: what was made ready waits by then, and can be told where.
+    pub fn begun(&self) {
+        self.guard.leaving.iter().for_each(Leaving::make_way);
     }
 
     /// Kills without asking init: for one that is frozen, stopped, out of memory or dishonest.

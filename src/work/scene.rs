@@ -181,9 +181,10 @@ impl<'a> Scene<'_, 'a> {
         }
         let gauge = self.pinned.map(|pinned| Gauge::begin(&pinned.placement, self.group, self.host.swapless()));
         let mut cell = cell.dispatch(&order, &cgroup, &stdio, pipes.is_some())?;
-        drop((order, stdio));
+        drop(stdio);
         let confined = confine(&cell);
         cell.expect_end();
+        drop(order); // while the program runs: whoever lets go of it last frees its memory, and init has done so by now
         let cores = limits.cpus.map_or(probe::cpus(), |c| c.ceil() as u32);
         // A cell that stays is known to run already. The name of its next job is of use to those alone who see it run.
         let notice = announced.then(|| {
@@ -280,10 +281,8 @@ impl<'a> Scene<'_, 'a> {
         // What had to be stopped, or failed us, is not trusted with another job.
         let well = matches!(evidence.fate, Fate::Ran(Some(_))) && evidence.stop.is_none() && evidence.host_fault.is_none();
         let cancelled = evidence.stop == Some(Stop::Cancelled);
-        let mut bury = |cell: Cell<Running>| {
-            self.note_end(record, cancelled); // while init dies
-            cell.bury()
-        };
+        // A run that leaves nothing is told of by its answer alone.
+        let mut bury = |cell: Cell<Running>| cell.bury().inspect_err(|_| self.note_end(record, cancelled));
         let (buried, kept) = match pipes.filter(|_| well) {
             None => (bury(cell), None),
             Some(pipes) => match cell.renew() {

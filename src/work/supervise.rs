@@ -356,6 +356,7 @@ impl Watch<'_, '_> {
     fn started(&mut self, at: u64) {
         self.times.started = Some(at);
         self.fate = Fate::Ran(None);
+        self.cell.begun();
         if self.stop.is_none() {
             self.give_up_at = u64::MAX;
         }

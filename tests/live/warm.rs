@@ -1,5 +1,6 @@
 //! Cells that wait for their jobs: they serve one each, as a cold one would, and none that is not as it was left.
 
+use super::gate::unified;
 use super::harness::{Host, in_rig, live, pause, rounds, until};
 use super::leftovers;
 use nix::sys::signal::{Signal, kill};
@@ -7,6 +8,7 @@ use nix::unistd::Pid;
 use runcell::model::outcome::Start;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::path::Path;
 
 /// Has so many cells of the job's shape wait.
 #[track_caller]
@@ -60,6 +62,25 @@ fn a_waiting_cell_serves_one_job() {
         let runs: BTreeSet<_> = served.iter().map(|(_, run)| run).collect();
         assert_eq!(runs.len(), 3);
         assert!(waiting(host).is_empty());
+        drain(host);
+    });
+}
+
+#[test]
+fn a_waiting_cell_is_in_the_groups_alone_that_do_something_for_it() {
+    live(|host| {
+        warm(host, &job(), 1);
+        let cells = waiting(host);
+        let run = cells[0]["run"].as_str().expect("a run");
+        let groups: Vec<_> = leftovers::groups().into_iter().filter(|group| group.ends_with(run)).collect();
+        let below = |tree: &str| groups.iter().any(|group| group.starts_with(Path::new("/sys/fs/cgroup").join(tree)));
+        for tree in ["freezer", "systemd", "perf_event", "net_cls", "net_prio", "hugetlb", "rdma", "misc"] {
+            assert!(!below(tree), "{groups:?}");
+        }
+        // What bounds a cell keeps it: on v1 the rules for devices are among that.
+        let bounds: &[&str] = if unified() { &[""] } else { &["memory", "pids", "cpu", "devices"] };
+        assert!(bounds.iter().all(|tree| below(tree)), "{groups:?}");
+        assert_eq!(starts(host, job()).0, Start::Warm);
         drain(host);
     });
 }
