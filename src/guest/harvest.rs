@@ -2,10 +2,9 @@
 //! opens no path that the program made.
 
 use super::deliver::{Delivered, SANDBOX};
-use super::sieve::{self, Sieve};
+use super::sieve::{Globs, Sieve};
 use crate::model::wire::{CHUNK, Change, Collect, Found, Report, Skip};
 use crate::os::socket::Peer;
-use globset::GlobSet;
 use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read};
@@ -22,7 +21,7 @@ const PAGE: u64 = 4096;
 
 struct Harvest<'a> {
     peer: &'a Peer,
-    globs: GlobSet,
+    globs: Globs,
     sieve: Sieve,
     collect: &'a Collect,
     delivered: Delivered,
@@ -40,8 +39,8 @@ struct Harvest<'a> {
 pub fn send(peer: &Peer, collect: &Collect, delivered: Delivered) -> io::Result<()> {
     let mut harvest = Harvest {
         peer,
-        globs: sieve::set(&collect.globs)?,
-        sieve: Sieve::new(&collect.prune)?,
+        globs: Globs::new(&collect.globs),
+        sieve: Sieve::new(&collect.prune),
         collect,
         delivered,
         met: Default::default(),
@@ -86,7 +85,7 @@ impl Harvest<'_> {
         if kind.is_file() && ours {
             self.met.insert(relative.to_vec());
         }
-        if !self.globs.is_match(Path::new(std::ffi::OsStr::from_bytes(relative))) || (!ours && self.sieve.drops(relative)) {
+        if !self.globs.hold(relative) || (!ours && self.sieve.drops(relative)) {
             return Ok(());
         }
         match kind {
@@ -178,7 +177,7 @@ impl Harvest<'_> {
 
     /// Delivered files that are gone, or no regular files any more.
     fn gone(&self) -> io::Result<()> {
-        let matches = |path: &[u8]| self.globs.is_match(Path::new(std::ffi::OsStr::from_bytes(path)));
+        let matches = |path: &[u8]| self.globs.hold(path);
         for path in self.delivered.keys().filter(|path| !self.met.contains(*path) && matches(path)) {
             self.peer.send(&Report::Deleted(path.clone()), &[])?;
         }

@@ -15,8 +15,8 @@ pub struct ColourRule {
     pub verdict: Option<Verdict>,
     /// The program's exit code is one of these.
     pub exit_code: Option<Codes>,
-    /// A regular expression (of the regex crate: no look-around, no back-references, linear time) that is found in stdout;
-    /// `^` and `$` are a line's ends. Bytes that are no UTF-8 are U+FFFD there.
+    /// A regular expression (as of regex-lite: classes of ASCII, no look-around, no back-references, linear time) that is found in
+    /// stdout; `^` and `$` are a line's ends. Bytes that are no UTF-8 are U+FFFD there.
     pub stdout: Option<String>,
     /// The same for stderr.
     pub stderr: Option<String>,

@@ -213,7 +213,7 @@ impl TryFrom<String> for Glob {
                 "{s:?} is not a usable glob: it is relative to /sandbox and holds no '..'; read writable mounts on the host"
             ));
         }
-        globset::GlobBuilder::new(&s).literal_separator(true).build().map_err(|e| e.to_string())?;
+        fast_glob::validate(&s).map_err(|e| e.to_string())?;
         Ok(Self(s))
     }
 }

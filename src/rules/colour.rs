@@ -3,7 +3,7 @@
 use crate::model::blob;
 use crate::model::colour::{ColourRule, FAULTY};
 use crate::model::outcome::{Stream, Verdict};
-use regex::{Regex, RegexBuilder};
+use regex_lite::{Regex, RegexBuilder};
 use std::borrow::Cow;
 
 /// A rule's compiled form may take so many bytes: a repetition of repetitions would have gigabytes.
@@ -72,7 +72,7 @@ fn holds(rule: &ColourRule, result: &Result<'_>, stdout: &str, stderr: &str) -> 
 }
 
 fn compiled(pattern: &str) -> std::result::Result<Regex, String> {
-    let built = RegexBuilder::new(pattern).multi_line(true).size_limit(SIZE_MOST).dfa_size_limit(SIZE_MOST).build();
+    let built = RegexBuilder::new(pattern).multi_line(true).size_limit(SIZE_MOST).build();
     built.map_err(|e| e.to_string().replace('\n', " "))
 }
 

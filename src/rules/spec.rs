@@ -13,14 +13,59 @@ use crate::model::plan::{Plan, PlannedMount, Root, Shape};
 use crate::model::policy::IDS_PER_CELL;
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    Capabilities, Capability, LinuxBlockIoBuilder, LinuxCapabilitiesBuilder, LinuxCpuBuilder, LinuxIdMappingBuilder,
-    LinuxMemoryBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources, LinuxThrottleDeviceBuilder, Mount, MountBuilder,
-    PosixRlimitBuilder, PosixRlimitType, RootBuilder, Spec, UserBuilder,
+    Capabilities, Capability, Linux, LinuxBlockIoBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder, LinuxCpuBuilder,
+    LinuxIdMappingBuilder, LinuxMemoryBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources, LinuxThrottleDeviceBuilder,
+    Mount, MountBuilder, PosixRlimitBuilder, PosixRlimitType, ProcessBuilder, RootBuilder, Spec, SpecBuilder, User, UserBuilder,
 };
+use serde::Deserialize;
 use std::collections::BTreeMap;
 
 /// The configuration that all cells share; data, so that an auditor reads it without reading Rust.
 const BASELINE: &str = include_str!("../../bundles/baseline/config.json");
+
+/// What the baseline says. It is not read as a [`Spec`]: among what oci-spec would look for in one is a list of cpus that it judges by
+/// a regular expression, and the engine's tables are half of what a static program must relocate at each start (ARCHITECTURE.md).
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Baseline {
+    oci_version: String,
+    process: BaselineProcess,
+    hostname: String,
+    mounts: Vec<Mount>,
+    linux: Linux,
+}
+
+/// Its process, of which the rest is the job's.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct BaselineProcess {
+    terminal: bool,
+    user: User,
+    args: Vec<String>,
+    env: Vec<String>,
+    cwd: String,
+    capabilities: LinuxCapabilities,
+    no_new_privileges: bool,
+}
+
+impl Baseline {
+    fn spec(self) -> Result<Spec, OciSpecError> {
+        let Self { oci_version, process, hostname, mounts, linux } = self;
+        let process = ProcessBuilder::default()
+            .terminal(process.terminal)
+            .user(process.user)
+            .args(process.args)
+            .env(process.env)
+            .cwd(process.cwd)
+            .capabilities(process.capabilities)
+            .no_new_privileges(process.no_new_privileges)
+            .build()?;
+        let spec = SpecBuilder::default().version(oci_version).process(process).hostname(hostname).mounts(mounts).linux(linux);
+        let mut spec = spec.build()?;
+        spec.set_annotations(None); // oci-spec's default is an empty table
+        Ok(spec)
+    }
+}
 
 /// Where init lies inside the cell. Below /dev, a tmpfs of the cell's own, so that no image is ever modified.
 pub const INIT: &str = "/dev/.runcell/init";
@@ -117,7 +162,8 @@ pub fn standalone(plan: &Plan, place: &Place<'_>, devices: &BTreeMap<String, Str
 }
 
 fn common(shape: &Shape, place: &Place<'_>) -> Result<Spec, Fault> {
-    let mut spec: Spec = serde_json::from_str(BASELINE).map_err(ours)?;
+    let baseline: Baseline = serde_json::from_str(BASELINE).map_err(ours)?;
+    let mut spec = baseline.spec().map_err(ours)?;
     build(&mut spec, shape, place).map_err(ours)?;
     Ok(spec)
 }
