@@ -1,6 +1,6 @@
 """Writes scripts/hot.ld: what a service's `runcell run` executes, in the order in which it is first needed.
 
-A release binary has some nine thousand functions, and such a run executes eight hundred of them. Where these lie apart, every
+A release binary has some seven thousand functions, and such a run executes eight hundred of them. Where these lie apart, every
 one costs a page fault, which maps sixteen pages that must be taken down again at the end. The linker lays them side by side
 (scripts/link.rs), in a fifth of the binary's text. Names that no longer exist do no harm; when they have become many, a start has
 become slower, and this is run again: scripts/measure/hot.py [--check]. x86-64 alone, as root.
