@@ -34,6 +34,7 @@ pub enum RunState {
     Waiting,
     /// Written before the program can run: from here on a run is never repeated.
     Running,
+    /// It is over, and something of it could not be removed: where all is gone, so is the record.
     Complete,
     Cancelled,
 }
