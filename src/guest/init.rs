@@ -59,18 +59,28 @@ fn live() -> Result<(), Over> {
     // can be written).
     nix::sys::prctl::set_dumpable(false).map_err(io::Error::from)?;
     let listener = sys::inherited(3)?;
-    // One that is to wait is told how long, and has what it may prepare at descriptor 4.
-    let ahead = if std::env::args().nth(2).is_some() { Some(sys::inherited(4)?) } else { None };
+    // One that may prepare is told how long it may wait, and has the words at descriptor 4.
+    let mut ahead = if std::env::args().nth(2).is_some() { Some(sys::inherited(4)?) } else { None };
     sys::cloexec_from(3)?;
     sys::default_signals();
-    let mut ready = ahead.map(|words| Ready::for_ahead(words.into())).transpose()?.unwrap_or_default();
     let signals = signal::catch(&[Signal::SIGCHLD, Signal::SIGTERM])?;
-    if watch::any(&[((), listener.as_fd(), For::Read)], Some(clock::now_ns().saturating_add(ttl())))?.is_empty() {
-        return Err(Over);
+    let mut ready = Ready::default();
+    let called = |until| Ok::<_, Over>(!watch::any(&[((), listener.as_fd(), For::Read)], Some(until))?.is_empty());
+    if !called(0)? {
+        if let Some(words) = ahead.take() {
+            ready = Ready::for_ahead(words.into())?;
+        }
+        if !called(clock::now_ns().saturating_add(ttl()))? {
+            return Err(Over);
+        }
     }
     let peer = socket::accept(listener.as_fd())?;
     drop(listener);
     peer.send(&Report::Hello, &[])?;
+    // Who is there already has as much to do now as this takes. If it fails, the program's start will, and tell why.
+    if let Some(words) = ahead {
+        ready = Ready::for_ahead(words.into()).unwrap_or_default();
+    }
     let mut places = None;
     while job(&peer, &signals, &mut cradle, &mut ready, &mut places)? {
         let (Some(places), Order::Renew) = (&places, next(&peer)?) else { sys::exit_now(0) };

@@ -95,6 +95,15 @@ pub fn over_itself(dir: &Path) -> OsResult<()> {
     mount(Some(dir), dir, none, MsFlags::MS_BIND, none).at("bind over itself", dir)
 }
 
+/// Binds a host file at `target`, which must exist, as it is: a device, as a cell opens it by its own group's rules.
+///
+/// # Errors
+/// of mount(2).
+pub fn bind(source: &Path, target: &Path) -> OsResult<()> {
+    let none: Option<&str> = None;
+    mount(Some(source), target, none, MsFlags::MS_BIND, none).at("bind to its place in the cell", source)
+}
+
 /// Shows a host file or directory at `target`, which must exist: read-only, without set-uid and devices, and without what is
 /// mounted below it. Symlinks of the host's own are followed. By mount(2), as mount_setattr(2) came with Linux 5.12 only.
 ///
@@ -102,7 +111,7 @@ pub fn over_itself(dir: &Path) -> OsResult<()> {
 /// of the two mount calls.
 pub fn show(source: &Path, target: &Path) -> OsResult<()> {
     let none: Option<&str> = None;
-    mount(Some(source), target, none, MsFlags::MS_BIND, none).at("bind to its place in the cell", source)?;
+    bind(source, target)?;
     let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(none, target, none, flags, none).at("restrict the mount at", target)
 }

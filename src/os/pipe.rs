@@ -27,6 +27,35 @@ pub fn make(uid: u32, gid: u32) -> OsResult<Pipe> {
     Ok(roomy(Pipe { read, write }))
 }
 
+/// A pipe of our own, of the usual size.
+///
+/// # Errors
+/// EMFILE and the like.
+pub fn plain() -> OsResult<Pipe> {
+    let (read, write) = pipe2(OFlag::O_CLOEXEC).at("make", "a pipe")?;
+    Ok(Pipe { read, write })
+}
+
+/// Puts so much into an empty pipe at once, whether somebody reads already or not; that nobody ever will is not told.
+///
+/// # Errors
+/// EPERM where it is larger than pipes may be, 1 MiB without CAP_SYS_RESOURCE (fs.pipe-max-size, pipe(7)).
+pub fn fill(pipe: &OwnedFd, bytes: &[u8]) -> OsResult<()> {
+    let room = fcntl(pipe, FcntlArg::F_GETPIPE_SZ).at("look at", "a pipe")?;
+    let needed = i32::try_from(bytes.len()).map_err(io::Error::other).at("fill", "a pipe")?;
+    if needed > room {
+        fcntl(pipe, FcntlArg::F_SETPIPE_SZ(needed)).at("make room in", "a pipe")?;
+    }
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match write(pipe, rest).at("fill", "a pipe")? {
+            Some(n) => rest = &rest[n..],
+            None => break,
+        }
+    }
+    Ok(())
+}
+
 fn roomy(pipe: Pipe) -> Pipe {
     // Beyond fs.pipe-user-pages-soft the kernel refuses; the default size works as well, only slower.
     let _ = fcntl(&pipe.write, FcntlArg::F_SETPIPE_SZ(ROOM));

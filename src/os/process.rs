@@ -132,61 +132,51 @@ pub struct Spawn<'a> {
     /// What it finds from descriptor 3 on.
     pub fds: Vec<OwnedFd>,
     pub dir: &'a Path,
-    /// Whose rights it has, as uid and gid and without further groups; ours where it is `None`.
-    pub ids: Option<(u32, u32)>,
 }
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Starts a program with an empty environment but PATH, in a process group of its own.
 ///
 /// # Errors
 /// ENOENT and the like of execve.
 pub fn spawn(s: Spawn<'_>) -> OsResult<Process> {
-    use std::os::unix::process::CommandExt;
+    let null = File::open("/dev/null").at("open", "/dev/null")?;
     let last = 2 + s.fds.len() as i32;
     // Out of the way of what comes down, and closed by the execve itself, which has opened it by then.
     let above = |fd: BorrowedFd<'_>| {
         let copy = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(last + 1)).map_err(Into::into).and_then(sys::owned);
         copy.at("duplicate", s.program)
     };
+    let given = [null.as_fd(), s.log.as_fd(), s.log.as_fd()].into_iter().chain(s.fds.iter().map(AsFd::as_fd));
+    let given = given.map(above).collect::<OsResult<Vec<_>>>()?;
     let image = s.image.as_ref().map(|image| above(image.as_fd())).transpose()?;
     let executed = image.as_ref().map(|image| format!("/proc/self/fd/{}", image.as_raw_fd()));
-    #[allow(clippy::disallowed_methods)] // this is the one place
-    let mut command = Command::new(executed.as_deref().map_or(s.program, Path::new));
-    command.arg0(s.program);
-    let err = s.log.try_clone().at("duplicate", "the runtime's log")?;
-    command
-        .args(s.args)
-        .current_dir(s.dir)
-        .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    command.stdin(Stdio::null()).stdout(s.log).stderr(err).process_group(0);
     // What a runtime makes must be open to the cell's ids, whatever umask our caller has given us.
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
-    let _reserved = reserve(last)?;
-    if let Some((uid, gid)) = s.ids.filter(|(uid, _)| *uid != 0) {
-        command.uid(uid).gid(gid); // and no groups, which std sees to where we are root
-    }
-    for (number, fd) in (3..).zip(s.fds) {
-        // Out of the way of those that come before it.
-        sys::hand_down(&mut command, above(fd.as_fd())?, number);
-    }
-    let child = command.spawn().at("start", s.program)?;
-    // Dropping std's Child neither kills nor waits; the pidfd is what we hold from here on.
-    let pid = child.id() as i32;
+    let name = s.program.to_string_lossy();
+    let argv: Vec<&str> = std::iter::once(&*name).chain(s.args.iter().map(String::as_str)).collect();
+    let program = executed.as_deref().map_or(s.program, Path::new);
+    let env = format!("PATH={PATH}");
+    let born = || sys::spawn(program, &sys::Strings::new(&argv)?, &sys::Strings::new(&[env])?, s.dir, &given);
+    let pid = born().at("start", s.program)?;
     Process::hold(pid).at("hold", s.program)
 }
 
-/// Occupies every descriptor up to `number`, so that no file that is opened from now on gets it by chance.
-fn reserve(number: i32) -> OsResult<Vec<File>> {
-    use std::os::fd::AsRawFd;
-    let mut held = Vec::new();
-    loop {
-        let file = File::open("/dev/null").at("open", "/dev/null")?;
-        if file.as_raw_fd() > number {
-            return Ok(held);
-        }
-        held.push(file);
+/// The same with the rights of somebody else, as uid and gid and without further groups, and with no descriptors but its log.
+fn spawn_as((uid, gid): (u32, u32), program: &Path, args: &[String], log: File) -> OsResult<Process> {
+    use std::os::unix::process::CommandExt;
+    #[allow(clippy::disallowed_methods)] // this is the one place
+    let mut command = Command::new(program);
+    let err = log.try_clone().at("duplicate", "a program's log")?;
+    command.args(args).current_dir("/").env_clear().env("PATH", PATH);
+    command.stdin(Stdio::null()).stdout(log).stderr(err).process_group(0);
+    if uid != 0 {
+        command.uid(uid).gid(gid); // and no groups, which std sees to where we are root
     }
+    let child = command.spawn().at("start", program)?;
+    // Dropping std's Child neither kills nor waits; the pidfd is what we hold from here on.
+    Process::hold(child.id() as i32).at("hold", program)
 }
 
 /// Runs a program to its end with its output captured, for at most `timeout_ns`; for `runc --version` and the like.
@@ -205,15 +195,11 @@ pub fn output_as(ids: Option<(u32, u32)>, program: &Path, args: &[String], timeo
     use std::io::{Read, Seek};
     let name = nix::sys::memfd::memfd_create(c"output", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).at("make", "a memfd")?;
     let mut log = File::from(name);
-    let child = spawn(Spawn {
-        program,
-        image: None,
-        args,
-        log: log.try_clone().at("duplicate", program)?,
-        fds: Vec::new(),
-        dir: Path::new("/"),
-        ids,
-    })?;
+    let copy = log.try_clone().at("duplicate", program)?;
+    let child = match ids {
+        Some(ids) => spawn_as(ids, program, args, copy),
+        None => spawn(Spawn { program, image: None, args, log: copy, fds: Vec::new(), dir: Path::new("/") }),
+    }?;
     let deadline = super::clock::now_ns() + timeout_ns;
     let ended = watch::any(&[((), child.as_fd(), For::Read)], Some(deadline)).at("wait for", program)?;
     if ended.is_empty() {
@@ -280,17 +266,15 @@ mod tests {
         let word = format!("word-{}", std::process::id());
         let args = ["-c".to_owned(), "sleep 60; :".to_owned(), word.clone()];
         let log = File::options().write(true).open("/dev/null").expect("open");
-        let child = spawn(Spawn {
-            program: Path::new("/bin/sh"),
-            image: None,
-            args: &args,
-            log,
-            fds: Vec::new(),
-            dir: Path::new("/"),
-            ids: None,
-        })
-        .expect("spawn");
+        let child =
+            spawn(Spawn { program: Path::new("/bin/sh"), image: None, args: &args, log, fds: Vec::new(), dir: Path::new("/") })
+                .expect("spawn");
         let named = |words: &[&str]| naming(Path::new("/proc"), words).iter().any(|p| p.pid == child.pid);
+        // We go on when it has left our memory, a moment before it has a command line of its own (exec_mmap, fs/exec.c).
+        let soon = super::super::clock::now_ns() + 5_000_000_000;
+        while nix::unistd::geteuid().is_root() && !named(&[&word]) && super::super::clock::now_ns() < soon {
+            let _ = watch::any::<()>(&[], Some(super::super::clock::now_ns() + 1_000_000));
+        }
         let found = (named(&["-c", &word]), named(&[&word, "another"]), named(&[&word[1..]]));
         child.kill_group();
         assert_eq!(found, (nix::unistd::geteuid().is_root(), false, false));
@@ -301,6 +285,53 @@ mod tests {
             assert!(super::super::clock::now_ns() < deadline, "it is found after its end");
             let _ = watch::any::<()>(&[], Some(super::super::clock::now_ns() + 1_000_000));
         }
+    }
+
+    #[test]
+    fn a_program_finds_its_descriptors_directory_and_nothing_of_ours() {
+        use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
+        let dir = tempfile::tempdir().expect("tempdir");
+        let log = File::create(dir.path().join("log")).expect("made");
+        let files = ["three", "four", "five"].map(|name| {
+            std::fs::write(dir.path().join(name), name).expect("written");
+            OwnedFd::from(File::open(dir.path().join(name)).expect("open"))
+        });
+        // SIGPIPE is ignored in a program of Rust's, and we have signals blocked.
+        let mut before = SigSet::empty();
+        pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::from(Signal::SIGTERM)), Some(&mut before)).expect("blocked");
+        let script = "cat <&3; cat <&4; cat <&5; [ -e /proc/self/fd/6 ] && echo six; pwd; tr '\\0' ' ' </proc/$$/cmdline; env; \
+                      grep -E 'SigBlk|SigIgn' /proc/self/status; cut -d' ' -f5 /proc/self/stat; echo $$";
+        let args = ["-c".to_owned(), script.to_owned(), "zero".to_owned()];
+        let child =
+            spawn(Spawn { program: Path::new("/bin/sh"), image: None, args: &args, log, fds: files.into(), dir: dir.path() });
+        pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None).expect("as before");
+        let child = child.expect("spawn");
+        let end = child.wait(super::super::clock::now_ns() + 10_000_000_000).expect("wait");
+        let told = std::fs::read_to_string(dir.path().join("log")).expect("read");
+        assert_eq!(end, Some(End::Well), "{told}");
+        let place = dir.path().canonicalize().expect("ours");
+        assert!(told.starts_with(&format!("threefourfive{}\n/bin/sh -c ", place.display())), "{told}");
+        assert!(told.contains(&format!("zero PATH={PATH}\n")), "{told}");
+        for set in ["SigBlk", "SigIgn"] {
+            let line = told.lines().find(|line| line.starts_with(set)).expect("told");
+            assert!(line.ends_with("\t0000000000000000"), "{line}");
+        }
+        let last: Vec<&str> = told.lines().rev().take(2).collect();
+        assert_eq!((last[0], last[1]), (&*child.pid.to_string(), &*child.pid.to_string()), "a group of its own: {told}");
+    }
+
+    #[test]
+    fn what_cannot_be_executed_is_told_at_once() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let log = || File::create(dir.path().join("log")).expect("made");
+        let started = |program: &Path, dir: &Path| {
+            spawn(Spawn { program, image: None, args: &[], log: log(), fds: Vec::new(), dir }).map(|child| child.pid)
+        };
+        std::fs::write(dir.path().join("text"), "no program").expect("written");
+        let errno = |program: &Path, dir: &Path| started(program, dir).expect_err("no program").errno();
+        assert_eq!(errno(&dir.path().join("none"), dir.path()), libc::ENOENT);
+        assert_eq!(errno(&dir.path().join("text"), dir.path()), libc::EACCES);
+        assert_eq!(errno(Path::new("/bin/true"), &dir.path().join("none")), libc::ENOENT);
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod colour;
 pub mod computation;
 pub mod configuration;
 pub mod cores;
+pub mod devices;
 pub mod diagnosis;
 pub mod fallback;
 pub mod findings;

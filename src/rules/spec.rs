@@ -67,7 +67,7 @@ impl Baseline {
     }
 }
 
-/// Where init lies inside the cell. Below /dev, a tmpfs of the cell's own, so that no image is ever modified.
+/// Where init lies inside the cell. Below /dev, which is no part of the image, so that no image is ever modified.
 pub const INIT: &str = "/dev/.runcell/init";
 
 /// Init's own soft limits are ordinary: an unlimited stack would change the memory layout of every program (mmap_base in
@@ -85,6 +85,8 @@ pub struct Place<'a> {
     pub rootfs: &'a str,
     /// runcell's own binary on the host.
     pub init: &'a str,
+    /// What is to be bound at /dev (`rules/devices.rs`), init in it, in place of a tmpfs of the cell's own.
+    pub devices: Option<&'a str>,
     /// Where the sources of bind mounts are to be taken from instead, by source: id-mapped copies in our mount namespace.
     pub staged: BTreeMap<String, String>,
     /// A host directory to be bound at /sandbox in place of its tmpfs (standalone bundles with files).
@@ -115,11 +117,14 @@ fn ours(e: impl std::fmt::Display) -> Fault {
 /// exit 4 if the baseline is broken.
 pub fn cell(shape: &Shape, place: &Place<'_>, wait: Option<u64>) -> Result<Spec, Fault> {
     let mut spec = common(shape, place)?;
-    let bind = bind(place.init, INIT, &["ro", "nosuid", "nodev"]).map_err(ours)?;
     let mounts = spec.mounts_mut().get_or_insert_with(Vec::new);
-    let after_dev = mounts.iter().position(|m| m.destination().as_os_str() == "/dev").map_or(0, |at| at + 1);
-    // After the /dev tmpfs, else that would hide it (measured).
-    mounts.insert(after_dev, bind);
+    let at = mounts.iter().position(|m| m.destination().as_os_str() == "/dev").ok_or_else(|| ours("it has no /dev"))?;
+    match place.devices {
+        // With all that is mounted below it.
+        Some(devices) => mounts[at] = shown("rbind", devices, "/dev", &["ro", "nosuid", "noexec"]).map_err(ours)?,
+        // After the /dev tmpfs, else that would hide it (measured).
+        None => mounts.insert(at + 1, bind(place.init, INIT, &["ro", "nosuid", "nodev"]).map_err(ours)?),
+    }
     if let Some(process) = spec.process_mut() {
         let args = [INIT.to_owned(), "init".to_owned()].into_iter().chain(wait.map(|seconds| seconds.to_string()));
         process.set_args(Some(args.collect()));
@@ -222,7 +227,11 @@ fn target_of(mount: &PlannedMount) -> &str {
 }
 
 fn bind(source: &str, target: &str, options: &[&str]) -> Result<Mount, OciSpecError> {
-    let all: Vec<String> = ["bind"].iter().chain(options).map(|o| (*o).to_owned()).collect();
+    shown("bind", source, target, options)
+}
+
+fn shown(how: &str, source: &str, target: &str, options: &[&str]) -> Result<Mount, OciSpecError> {
+    let all: Vec<String> = [how].iter().chain(options).map(|o| (*o).to_owned()).collect();
     MountBuilder::default().destination(target).typ("bind").source(source).options(all).build()
 }
 

@@ -34,6 +34,20 @@ pub struct Start<'a> {
     pub console: &'a Path,
     /// Descriptors 3 and further of the container.
     pub fds: Vec<OwnedFd>,
+    /// One that the runtime alone gets, after those.
+    pub more: Option<OwnedFd>,
+}
+
+impl Start<'_> {
+    /// What the runtime makes the container of.
+    pub fn config(&self) -> PathBuf {
+        self.bundle.join("config.json")
+    }
+
+    /// The number of the descriptor that the runtime alone gets.
+    pub fn first_free(&self) -> usize {
+        3 + self.fds.len()
+    }
 }
 
 /// The absolute path of a runtime named by path or by name; the caller's PATH is not consulted.
@@ -79,6 +93,7 @@ impl Runtime {
         let log = File::create(s.console).at("create", s.console)?;
         // Where there can be none, it does as ever.
         let image = if self.quirks.viewed { mount::view_of_program(&self.binary).unwrap_or_default() } else { None };
-        process::spawn(Spawn { program: &self.binary, image, args: &args, log, fds: s.fds, dir: s.bundle, ids: None })
+        let fds = s.fds.into_iter().chain(s.more).collect();
+        process::spawn(Spawn { program: &self.binary, image, args: &args, log, fds, dir: s.bundle })
     }
 }

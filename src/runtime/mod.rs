@@ -1,5 +1,6 @@
 //! Drivers: whoever speaks the OCI command line. They differ by a row of quirks.
 
+pub mod call;
 pub mod driver;
 pub mod log;
 pub mod quirks;

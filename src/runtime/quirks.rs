@@ -16,18 +16,28 @@ pub struct Quirks {
     /// /proc/self/exe (CVE-2019-5736), a runtime makes itself such a view, or a sealed copy, at each start, and executes itself
     /// once more from there; one that finds itself on a read-only mount has no need to.
     pub viewed: bool,
+    /// Whether it reads its configuration once, from beginning to end, and opens nothing of the bundle before: it can be called
+    /// before there is one then, and finds a pipe in its place (`runtime/call.rs`).
+    pub early: bool,
 }
 
 pub const RUNTIMES: &[Quirks] = &[
     // Asks its own, later half for a mark in the environment, too, which only itself can set (runc 1.1.5).
-    Quirks { name: "runc", legacy_cgroups: true, flags: &[], moves: true, viewed: false },
+    Quirks { name: "runc", legacy_cgroups: true, flags: &[], moves: true, viewed: false, early: true },
     // crun refuses hybrid hosts, and asks systemd for groups unless told not to. To execute itself again takes it as long as to
     // start at all, as it loads a dozen libraries each time: 2.9 against 1.6 ms (crun 1.8.1, `--version`).
-    Quirks { name: "crun", legacy_cgroups: false, flags: &["--cgroup-manager", "cgroupfs"], moves: false, viewed: true },
-    Quirks { name: "youki", legacy_cgroups: true, flags: &[], moves: true, viewed: false },
+    Quirks {
+        name: "crun",
+        legacy_cgroups: false,
+        flags: &["--cgroup-manager", "cgroupfs"],
+        moves: false,
+        viewed: true,
+        early: true,
+    },
+    Quirks { name: "youki", legacy_cgroups: true, flags: &[], moves: true, viewed: false, early: false },
 ];
 
-/// The row of a runtime; an unknown one is taken to be as runc is.
+/// The row of a runtime; an unknown one is taken to be as runc is, but for what only looking into it could tell.
 pub fn of(name: &str) -> Quirks {
-    RUNTIMES.iter().find(|q| q.name == name).copied().unwrap_or(RUNTIMES[0])
+    RUNTIMES.iter().find(|q| q.name == name).copied().unwrap_or(Quirks { early: false, ..RUNTIMES[0] })
 }

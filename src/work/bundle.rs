@@ -91,11 +91,12 @@ pub fn write(
         cgroup: &format!("{}/bundle-{}", host.parent, std::process::id()),
         rootfs: &rootfs,
         init: "",
+        devices: None,
         staged: Default::default(),
         sandbox: has_files.then_some(&*sandbox),
     };
     let spec = spec::standalone(&plan, &place, &facts.devices)?;
-    prepare::config(&out, &spec)?;
+    files::create(&out.join("config.json"), &prepare::config(&spec)?, 0o644).map_err(|e| faults::ours(&e))?;
     Ok(Written { bundle: out, first_id, ids: crate::model::policy::IDS_PER_CELL })
 }
 

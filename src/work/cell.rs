@@ -1,23 +1,24 @@
 //! One living single-use container. Its states are types: it is created once, dispatched to once, and used up.
 
+use super::hello::{self, NoCell};
 use super::staged::Staged;
-use super::{demolish, faults, prepare};
+use super::{demolish, faults, order, prepare};
 use crate::model::counters::Counters;
 use crate::model::fault::Fault;
-use crate::model::plan::{CgroupWrite, Shape};
+use crate::model::plan::{CgroupWrite, Fill, Shape};
 use crate::model::wire::{Order, Report};
 use crate::os::cgroup::Group;
 use crate::os::counters::{self, Meters, OomWatch};
-use crate::os::error::OsError;
+use crate::os::error::{At, OsError, OsResult};
 use crate::os::namespaces::{Leaving, Namespaces};
 use crate::os::process::{End, Process};
 use crate::os::signal::Signals;
 use crate::os::socket::{self, Packet, Peer};
 use crate::os::watch::{self, For};
-use crate::os::{clock, confine, files};
+use crate::os::{clock, confine, mount};
 use crate::rules::spec::{self, Place};
+use crate::runtime::call::Call;
 use crate::runtime::driver::{Runtime, Start};
-use crate::runtime::log;
 use crate::store::depot::Depot;
 use crate::store::home::{Home, RunDir};
 use std::fs::File;
@@ -156,81 +157,84 @@ pub struct Site<'a> {
     pub upper: Option<&'a Path>,
     /// How many seconds the cell is to wait for somebody to claim it; `None`: it is ours from the start.
     pub wait: Option<u64>,
-    /// What init can do for its job before that comes (`order::ahead`).
-    pub ahead: Option<OwnedFd>,
-}
-
-/// Why there is no cell.
-#[derive(Debug)]
-pub enum NoCell {
-    Fault(Fault),
-    /// A signal came first.
-    Cancelled,
-}
-
-impl From<Fault> for NoCell {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
-impl From<OsError> for NoCell {
-    fn from(e: OsError) -> Self {
-        Self::Fault(faults::ours(&e))
-    }
+    /// Whose rules init can prepare before the job comes; `None` where it must not.
+    pub ahead: Option<&'a Fill>,
 }
 
 impl Cell<Starting> {
-    /// Prepares a cell's root and configuration and has the runtime start it.
+    /// Calls the runtime, and prepares the cell's root and configuration while that is busy with itself.
     ///
     /// # Errors
     /// of preparation, or where the runtime cannot even be executed. No process is left then.
     pub fn start(site: Site<'_>, shape: &Shape) -> Result<Self, Fault> {
         let os = |e| faults::ours(&e);
         let Site { home, run, group, cgroup, runtime, first_id, depot, upper, wait, ahead } = site;
-        let mut staged = prepare::root(home, depot, run, shape, first_id, upper)?;
         let init =
             std::env::current_exe().map_err(|e| Fault::ours("internal", format!("our own binary cannot be found: {e}")))?;
-        let (rootfs, init) = (staged.rootfs.clone(), init.to_string_lossy());
-        let place = Place {
-            first_id,
-            cgroup,
-            rootfs: &rootfs.to_string_lossy(),
-            init: &init,
-            staged: std::mem::take(&mut staged.sources),
-            sandbox: None,
-        };
-        prepare::config(run.bundle(), &spec::cell(shape, &place, wait)?)?;
+        mount::private_namespace().map_err(os)?;
         let listener = socket::listen_at(run.path(), RunDir::SOCKET).map_err(os)?;
         let connect = || socket::connect_to(run.path(), RunDir::SOCKET).map_err(os);
         let peer = if wait.is_none() { Some(connect()?) } else { None };
         let (log, console) = (run.log(), run.console());
+        let blank = ahead.map(|_| order::blank()).transpose()?;
+        let below = blank.as_ref().map(|blank| blank.as_fd().try_clone_to_owned()).transpose();
+        let below = below.at("duplicate", "a memfd").map_err(os)?;
         let start = Start {
             id: run.id.as_str(),
             state: &home.runtimes(),
             bundle: run.bundle(),
             log: &log,
             console: &console,
-            fds: std::iter::once(listener).chain(ahead).collect(),
+            fds: std::iter::once(listener).chain(below).collect(),
+            more: None,
         };
-        let runtime = Some(runtime.start(start).map_err(os)?);
+        let call = Call::new(runtime, start).map_err(os)?;
+        if let Some((fill, blank)) = ahead.zip(blank.as_ref()) {
+            order::ahead(fill, blank)?;
+        }
+        let mut staged = prepare::root(home, depot, run, shape, first_id, upper, &init)?;
+        let devices = staged.devices.as_ref().map(|dir| dir.to_string_lossy().into_owned());
+        let (rootfs, init) = (staged.rootfs.clone(), init.to_string_lossy());
+        let place = Place {
+            first_id,
+            cgroup,
+            rootfs: &rootfs.to_string_lossy(),
+            init: &init,
+            devices: devices.as_deref(),
+            staged: std::mem::take(&mut staged.sources),
+            sandbox: None,
+        };
+        let config = prepare::config(&spec::cell(shape, &place, wait.or(ahead.map(|_| PATIENCE)))?)?;
+        let runtime = Some(call.configured(&config).map_err(os)?);
         let guard = Guard { group: group.clone(), runtime, namespaces: None, leaving: None, armed: true };
         Ok(Self { run: run.clone(), group, state: Starting { peer, staged }, guard })
     }
 
-    /// Waits until the cell's init says hello.
+    /// Waits until the cell's init says hello. The runtime has mostly ended by then, 0.8 ms before (measured), so that there is time
+    /// `meanwhile`.
     ///
     /// # Errors
-    /// of the runtime (with its own words), of the deadline; or cancellation. No process is left then.
-    pub fn ready(mut self, signals: &Signals, deadline: u64) -> Result<Cell<Waiting>, NoCell> {
+    /// of the runtime (with its own words), of the deadline, of `meanwhile`; or cancellation. No process is left then.
+    pub fn ready(
+        mut self,
+        signals: &Signals,
+        deadline: u64,
+        meanwhile: impl FnOnce() -> OsResult<()>,
+    ) -> Result<Cell<Waiting>, NoCell> {
         let Starting { peer, mut staged } = self.state;
         let (Some(peer), Some(runtime)) = (peer, &self.guard.runtime) else {
             return Err(Fault::ours("internal", "the cell waits for somebody else").into());
         };
-        let init = hello(&peer, runtime, &self.run, signals, deadline)?;
+        let listen = |up| hello::await_hello(&peer, runtime, &self.run, signals, deadline, up);
+        let early = listen(false)?;
+        meanwhile()?;
+        let gauges = Gauges::open(&self.group);
+        let init = match early {
+            Some(init) => init,
+            None => listen(true)?.ok_or_else(|| hello::complaint(&self.run, hello::SILENT))?,
+        };
         staged.detach()?;
         self.guard.namespaces = Namespaces::of(init.pid).ok();
-        let gauges = Gauges::open(&self.group);
         Ok(Cell { run: self.run, group: self.group, state: Waiting { peer, init, gauges }, guard: self.guard })
     }
 
@@ -247,8 +251,8 @@ impl Cell<Starting> {
         }
         match runtime.wait_group(deadline) {
             Ok(Some(End::Well)) => {}
-            Ok(None) => return Err(Fault { code: "runtime:timeout", ..complaint(&self.run, LATE) }.into()),
-            _ => return Err(complaint(&self.run, FAILED).into()),
+            Ok(None) => return Err(Fault { code: "runtime:timeout", ..hello::complaint(&self.run, hello::LATE) }.into()),
+            _ => return Err(hello::complaint(&self.run, hello::FAILED).into()),
         }
         self.state.staged.detach_all()?;
         self.group.shed();
@@ -348,64 +352,12 @@ fn refused(write: &CgroupWrite, e: &OsError) -> Fault {
         .hint("ask for another value, or run with --best-effort where the host lacks the file")
 }
 
-const FAILED: &str = "the runtime could not start the cell";
-const LATE: &str = "the cell was not ready before the set-up deadline";
+/// For how many seconds an init that is ours from the start waits, should we end before it is there.
+const PATIENCE: u64 = 60;
 /// A waiting init answers within microseconds; one that has not by now is not fit for work.
 const CLAIM_NS: u64 = 500_000_000;
 /// How long init may take to empty a cell; where that is more than a new one takes, it is not worth it.
 const RENEW_NS: u64 = 500_000_000;
-
-/// Waits for init's first word; the runtime may still be busy with itself then.
-fn hello(peer: &Peer, runtime: &Process, run: &RunDir, signals: &Signals, deadline: u64) -> Result<Process, NoCell> {
-    #[derive(Clone, Copy, PartialEq)]
-    enum Source {
-        Peer,
-        Runtime,
-        Signals,
-    }
-    let mut up = false;
-    loop {
-        let mut sources = vec![(Source::Peer, peer.as_fd(), For::Read), (Source::Signals, signals.as_fd(), For::Read)];
-        if !up {
-            sources.push((Source::Runtime, runtime.as_fd(), For::Read));
-        }
-        let ready = watch::any(&sources, Some(deadline)).map_err(|e| faults::ours(&socket::on_socket(e)))?;
-        if ready.contains(&Source::Signals) && signals.next().is_ok_and(|s| s.is_some()) {
-            return Err(NoCell::Cancelled);
-        }
-        if ready.contains(&Source::Peer) {
-            match peer.receive::<Report>(true) {
-                Ok(Some(Packet { message: Report::Hello, pid: Some(pid), .. })) => {
-                    return Process::hold(pid).map_err(|e| faults::ours(&socket::on_socket(e)).into());
-                }
-                // A runtime that fails closes the socket a moment before it has ended.
-                _ => match runtime.await_end(deadline.min(clock::now_ns() + 1_000_000_000)) {
-                    Ok(Some(End::Badly)) => return Err(complaint(run, FAILED).into()),
-                    _ => return Err(complaint(run, "the cell's init ended before it was ready").into()),
-                },
-            }
-        }
-        if ready.contains(&Source::Runtime) {
-            match runtime.ended() {
-                Ok(None) => {}
-                Ok(Some(End::Well | End::Unknown)) => up = true,
-                Ok(Some(End::Badly)) | Err(_) => return Err(complaint(run, FAILED).into()),
-            }
-        }
-        if clock::now_ns() >= deadline {
-            let fault = complaint(run, LATE);
-            return Err(Fault { code: "runtime:timeout", ..fault }.into());
-        }
-    }
-}
-
-/// The runtime's own words as a fault.
-fn complaint(run: &RunDir, what: &str) -> Fault {
-    let read = |path: &Path| String::from_utf8_lossy(&files::read_some(path, 1 << 20).unwrap_or_default()).into_owned();
-    let words = log::complaint(&read(&run.log()), &read(&run.console()));
-    let message = if words.is_empty() { what.to_owned() } else { format!("{what}: {words}") };
-    Fault::ours(log::code(&words), message).hint("runcell doctor tells what this host lacks")
-}
 
 impl Cell<Running> {
     /// Gives up all rights that are not needed any more, before anything that the program made is read. `more` is a directory that
@@ -485,6 +437,6 @@ impl Cell<Running> {
     /// What the runtime had to say, if it ended badly.
     pub fn runtime_failure(&self) -> Option<String> {
         let runtime = self.guard.runtime.as_ref()?;
-        matches!(runtime.ended(), Ok(Some(End::Badly))).then(|| complaint(&self.run, "the runtime failed").message)
+        matches!(runtime.ended(), Ok(Some(End::Badly))).then(|| hello::complaint(&self.run, "the runtime failed").message)
     }
 }

@@ -63,5 +63,6 @@ pub mod queue;
 pub mod practise;
 pub mod retire;
 pub mod gc;
+mod hello;
 pub mod doctor;
 pub mod schema;

@@ -16,7 +16,6 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde_bytes::ByteBuf;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::fd::OwnedFd;
 
 /// The program is the kernel's first choice when memory ends; init, at 0, the last.
 const OOM_SCORE: i32 = 500;
@@ -81,17 +80,23 @@ pub fn write(fill: Fill, limits: &Limits, place: &Placement, filtered: bool, pla
     Ok(file)
 }
 
-/// What of a plan init can prepare for while it waits: as a memfd.
+/// What init is told ahead of its job, a memfd: it is handed down with nothing in it, and written before init can read it.
+///
+/// # Errors
+/// exit 4 where none can be made.
+pub fn blank() -> Result<File, Fault> {
+    memfd_create(c"ahead", MFdFlags::MFD_CLOEXEC).map(File::from).at("make", "a memfd").map_err(|e| faults::ours(&e))
+}
+
+/// Writes there what of a plan init can prepare for.
 ///
 /// # Errors
 /// exit 4 where it cannot be written.
-pub fn ahead(fill: &Fill) -> Result<OwnedFd, Fault> {
+pub fn ahead(fill: &Fill, mut blank: &File) -> Result<(), Fault> {
     let ahead = Ahead { writable: fill.writable.clone(), filter: seccomp::program(fill.deny_suid)?.to_vec() };
     let words = postcard::to_stdvec(&ahead).map_err(|e| Fault::ours("internal", e.to_string()))?;
-    let mut file =
-        memfd_create(c"ahead", MFdFlags::MFD_CLOEXEC).map(File::from).at("make", "a memfd").map_err(|e| faults::ours(&e))?;
-    file.write_all(&words).and_then(|()| file.rewind()).at("write", "a memfd").map_err(|e| faults::ours(&e))?;
-    Ok(file.into())
+    // Init shares the place in it: it is to find the beginning.
+    blank.write_all(&words).and_then(|()| blank.rewind()).at("write", "a memfd").map_err(|e| faults::ours(&e))
 }
 
 /// A content's bytes, read whole.

@@ -7,6 +7,7 @@ use crate::model::plan::{PlannedMount, Root, Shape};
 use crate::os::error::At;
 use crate::os::files;
 use crate::os::mount::{self, Ids};
+use crate::rules::devices;
 use crate::store::depot::Depot;
 use crate::store::home::{Home, RunDir};
 use crate::store::skeletons;
@@ -14,7 +15,7 @@ use oci_spec::runtime::Spec;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Makes the skeleton, and the mounts that the runtime cannot make itself. `upper` is where a writable root's changes are to
+/// Makes the skeleton, and, in the mount namespace that we are in, the mounts that the runtime cannot make itself. `upper` is where a writable root's changes are to
 /// stay; without it they die with the run.
 ///
 /// # Errors
@@ -26,10 +27,11 @@ pub fn root(
     shape: &Shape,
     first_id: u32,
     upper: Option<&Path>,
+    init: &Path,
 ) -> Result<Staged, Fault> {
     let os = |e| faults::ours(&e);
-    let mut staged = Staged { rootfs: run.rootfs(), sources: BTreeMap::new(), mounted: Vec::new(), shared: None };
-    mount::private_namespace().map_err(os)?;
+    let mut staged =
+        Staged { rootfs: run.rootfs(), sources: BTreeMap::new(), devices: None, mounted: Vec::new(), shared: Vec::new() };
     let binds = shape.mounts.iter().any(|m| matches!(m, PlannedMount::Bind { .. }));
     if binds || shape.writable_root || matches!(shape.root, Root::Image { .. }) {
         files::dir(&run.staged(), 0o711).map_err(os)?;
@@ -60,12 +62,22 @@ pub fn root(
             mount::over_itself(&staged.rootfs).map_err(os)?;
             match staged.rootfs.starts_with(run.path()) {
                 true => staged.mounted.push(staged.rootfs.clone()),
-                false => staged.shared = Some(staged.rootfs.clone()),
+                false => staged.shared.push(staged.rootfs.clone()),
             }
         }
         for (source, target) in binds {
             mount::show(Path::new(source), &staged.rootfs.join(target.trim_start_matches('/'))).map_err(os)?;
         }
+    }
+    // Who may write to all of the root may find that of /dev too.
+    if !shape.writable_root {
+        let place = skeletons::shared(home, &devices::entries()).map_err(os)?;
+        mount::over_itself(&place).map_err(os)?;
+        staged.shared.push(place.clone());
+        let bind = |name: &str| mount::bind(&Path::new("/dev").join(name), &place.join(name)).map_err(os);
+        devices::NODES.into_iter().try_for_each(bind)?;
+        mount::show(init, &place.join(devices::INIT)).map_err(os)?;
+        staged.devices = Some(place);
     }
     for (n, planned) in shape.mounts.iter().enumerate() {
         if let PlannedMount::Bind { source, writable, .. } = planned {
@@ -97,13 +109,12 @@ fn bind(source: &Path, target: &Path, shape: &Shape, first_id: u32, read_only: b
         .map_err(|e| faults::ours(&e))
 }
 
-/// Writes `config.json`, its keys in order, so that the same plan gives the same bytes.
+/// Spells `config.json`, its keys in order, so that the same plan gives the same bytes.
 ///
 /// # Errors
-/// exit 4 of writing.
-pub fn config(bundle: &Path, spec: &Spec) -> Result<(), Fault> {
+/// exit 4 of spelling.
+pub fn config(spec: &Spec) -> Result<Vec<u8>, Fault> {
     let internal = |e: serde_json::Error| Fault::ours("internal", e.to_string());
     let value = serde_json::to_value(spec).map_err(internal)?;
-    let json = serde_json::to_vec_pretty(&value).map_err(internal)?;
-    files::create(&bundle.join("config.json"), &json, 0o644).map_err(|e| faults::ours(&e))
+    serde_json::to_vec_pretty(&value).map_err(internal)
 }

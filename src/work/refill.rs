@@ -59,7 +59,6 @@ pub fn prepare(job: &Job, common: &[String], best_effort: bool, count: usize) ->
         log,
         fds: vec![OwnedFd::from(job)],
         dir: Path::new("/"),
-        ids: None,
     })
     .map_err(os)?;
     Ok(Refill { _gate: gate })

@@ -1,6 +1,7 @@
 //! One job in one cell, from the cell's beginning to its end.
 
-use super::cell::{Cell, NoCell, Running, Site, Starting, Waiting};
+use super::cell::{Cell, Running, Site, Starting, Waiting};
+use super::hello::NoCell;
 use super::host::Host;
 use super::pin::{Gauge, Pinned};
 use super::pipes::{Anchors, Pipes};
@@ -12,10 +13,11 @@ use crate::model::evidence::{Evidence, Fate, Stop};
 use crate::model::fault::Fault;
 use crate::model::limits::Limits;
 use crate::model::outcome::Phases;
-use crate::model::plan::{CgroupWrite, Plan, Shape};
+use crate::model::plan::{CgroupWrite, Plan};
 use crate::model::policy::Policy;
 use crate::model::record::{Record, RunState};
 use crate::os::cgroup::Group;
+use crate::os::error::OsResult;
 use crate::os::namespaces::Leaving;
 use crate::os::prime::Primer;
 use crate::os::signal::Signals;
@@ -125,7 +127,7 @@ impl<'a> Scene<'_, 'a> {
                 let trees = &self.host.trees;
                 *slot = Some(own::ids(self.policy, trees, shape.first_id, self.home, self.run, record)?);
                 let asked = clock::now_ns();
-                (Begun::Cold(self.begin(shape, record)?), primer, Some(asked))
+                (Begun::Cold(self.begin(&plan, record)?), primer, Some(asked))
             }
         };
         // While the runtime is at work: everything of the job that needs no cell.
@@ -133,10 +135,10 @@ impl<'a> Scene<'_, 'a> {
         let pipes = Pipes::make(first_id + shape.user.uid, first_id + shape.user.gid).map_err(os)?;
         let anchors = if self.places.is_empty() { None } else { Some(pipes.anchors().map_err(os)?) };
         let kept = stash.as_ref().map(|stash| stash.dir.clone());
-        let errand = self.lay_out(plan, pipes, anchors, matches!(begun, Begun::Warm(_)), stash)?;
+        let errand = self.lay_out(plan, pipes, anchors, stash)?;
         let cell = match begun {
             Begun::Warm(cell) => cell,
-            Begun::Cold(cell) => match cell.ready(self.signals, deadline) {
+            Begun::Cold(cell) => match cell.ready(self.signals, deadline, || self.announce(record)) {
                 Ok(cell) => cell,
                 Err(NoCell::Fault(fault)) => return Err(fault),
                 Err(NoCell::Cancelled) => return Ok(self.never_ran(record, Stop::Cancelled)),
@@ -155,8 +157,14 @@ impl<'a> Scene<'_, 'a> {
     /// the fault that kept the job from being started; the cell has ended then.
     pub(super) fn again(&self, plan: Plan, kept: Kept, record: &mut Record) -> Result<Told, Fault> {
         let pipes = kept.pipes.pipes(plan.fill.stdin.is_some()).map_err(|e| faults::ours(&e))?;
-        let errand = self.lay_out(plan, pipes, Some(kept.pipes), true, None)?;
+        let errand = self.lay_out(plan, pipes, Some(kept.pipes), None)?;
         self.play(kept.cell, errand, record, self.deadline(), None, |_| Ok(()))
+    }
+
+    /// Says that the program runs, before it can.
+    fn announce(&self, record: &mut Record) -> OsResult<()> {
+        record.state = RunState::Running;
+        runs::write(self.run, record)
     }
 
     fn deadline(&self) -> u64 {
@@ -175,9 +183,8 @@ impl<'a> Scene<'_, 'a> {
     ) -> Result<Told, Fault> {
         let Errand { order, stdio, desk, limits, cgroup, pipes } = errand;
         let announced = record.state == RunState::Running;
-        record.state = RunState::Running;
         if !announced {
-            runs::write(self.run, record).map_err(|e| faults::ours(&e))?;
+            self.announce(record).map_err(|e| faults::ours(&e))?;
         }
         let gauge = self.pinned.map(|pinned| Gauge::begin(&pinned.placement, self.group, self.host.swapless()));
         let mut cell = cell.dispatch(&order, &cgroup, &stdio, pipes.is_some())?;
@@ -187,7 +194,7 @@ impl<'a> Scene<'_, 'a> {
         drop(order); // while the program runs: whoever lets go of it last frees its memory, and init has done so by now
         let cores = limits.cpus.map_or(probe::cpus(), |c| c.ceil() as u32);
         // A cell that stays is known to run already. The name of its next job is of use to those alone who see it run.
-        let notice = announced.then(|| {
+        let notice = (announced && asked.is_none()).then(|| {
             let write = || drop(runs::write(self.run, record));
             Notice { at: clock::now_ns() + NOTICE_NS, act: Box::new(write) }
         });
@@ -198,7 +205,7 @@ impl<'a> Scene<'_, 'a> {
     }
 
     /// Has the runtime start a cell of this run's own.
-    fn begin(&self, shape: &Shape, record: &Record) -> Result<Cell<Starting>, Fault> {
+    fn begin(&self, plan: &Plan, record: &Record) -> Result<Cell<Starting>, Fault> {
         let site = Site {
             home: self.home,
             run: self.run,
@@ -209,18 +216,22 @@ impl<'a> Scene<'_, 'a> {
             depot: self.depot,
             upper: self.upper,
             wait: None,
-            ahead: None,
+            ahead: self.prepared().then_some(&plan.fill),
         };
-        Cell::start(site, shape)
+        Cell::start(site, &plan.shape)
     }
 
-    /// The order, the program's three streams, and our ends of them. `prepared`: the cell's init has had time to.
+    /// Whether init can live under the filter before the job comes: no node for memory can be chosen then (`guest/ready.rs`).
+    fn prepared(&self) -> bool {
+        self.pinned.is_none_or(|pinned| pinned.placement.node.is_none())
+    }
+
+    /// The order, the program's three streams, and our ends of them.
     fn lay_out(
         &self,
         plan: Plan,
         pipes: Pipes,
         anchors: Option<Anchors>,
-        prepared: bool,
         stash: Option<&'a mut Stash>,
     ) -> Result<Errand<'a>, Fault> {
         let Plan { mut fill, limits, cgroup, .. } = plan;
@@ -235,9 +246,7 @@ impl<'a> Scene<'_, 'a> {
             intake: intake::Intake::new(collect, stash),
         };
         let place = self.pinned.map(|pinned| pinned.placement.clone()).unwrap_or_default();
-        // Under the filter no node for memory can be chosen (`guest/ready.rs`).
-        let filtered = prepared && place.node.is_none();
-        let order = order::write(fill, &limits, &place, filtered, self.places)?;
+        let order = order::write(fill, &limits, &place, self.prepared(), self.places)?;
         Ok(Errand { order, stdio: program, desk, limits, cgroup, pipes: anchors })
     }
 

@@ -12,10 +12,12 @@ pub struct Staged {
     pub rootfs: PathBuf,
     /// By the source that the job named.
     pub sources: BTreeMap<String, String>,
+    /// What is bound at its /dev.
+    pub devices: Option<PathBuf>,
     pub(super) mounted: Vec<PathBuf>,
-    /// A skeleton that others have too, mounted over itself with the host's parts below. In nobody's way: for one run it goes
+    /// Skeletons that others have too, mounted over themselves with the host's parts below. In nobody's way: for one run they go
     /// with our namespace.
-    pub(super) shared: Option<PathBuf>,
+    pub(super) shared: Vec<PathBuf>,
 }
 
 impl Drop for Staged {
@@ -40,6 +42,6 @@ impl Staged {
     /// of umount.
     pub fn detach_all(&mut self) -> OsResult<()> {
         self.detach()?;
-        self.shared.take().map_or(Ok(()), |skeleton| mount::detach(&skeleton))
+        self.shared.drain(..).try_for_each(|skeleton| mount::detach(&skeleton))
     }
 }

@@ -1,11 +1,12 @@
 //! Cells made ahead of their jobs. Whoever makes them ends; they wait in the state directory until a job of their shape
 //! claims one (`work/claim.rs`), or their time is up: init ends by itself then, and what is left goes with the next start or gc.
 
-use super::cell::{Cell, NoCell, Site};
+use super::cell::{Cell, Site};
 use super::decide::{Planned, Setting, decide};
+use super::hello::NoCell;
 use super::own::{self, Own};
 use super::run;
-use super::{demolish, faults, gc, host, order, room, settings, shape};
+use super::{demolish, faults, gc, host, room, settings, shape};
 use crate::model::fault::Fault;
 use crate::model::job::{Job, Text};
 use crate::model::names::RunId;
@@ -166,7 +167,7 @@ fn one(planned: &Planned, policy: &Policy, signals: &Signals, shape: &str, ttl: 
             depot,
             upper: None,
             wait: Some(ttl),
-            ahead: Some(order::ahead(&plan.fill)?),
+            ahead: Some(&plan.fill),
         };
         record.floor = Cell::start(site, &plan.shape)?.park(signals, deadline)?;
         demolish::strip(home, &owned.dir)?;

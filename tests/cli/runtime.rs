@@ -95,6 +95,24 @@ fn a_torrent_of_words_is_cut() {
     assert!(code == "runtime:timeout" && answer.stdout.len() < 6000, "{code}");
 }
 
+#[test]
+fn one_that_was_called_in_vain_is_ended() {
+    let ground =
+        Ground::new("echo $$ >\"$(dirname \"$0\")/asked\"; cat \"$bundle/config.json\" >\"$(dirname \"$0\")/got\"; sleep 1000");
+    let at = |name: &str| ground.at(name).canonicalize().expect("made").display().to_string();
+    std::fs::create_dir(ground.at("real")).expect("ours");
+    std::os::unix::fs::symlink(at("real"), ground.at("link")).expect("ours");
+    ground.policy(&format!("bind = ['{}']", at(".")));
+    // What only the mounting finds out, when the runtime is at work on its own beginning.
+    let source = format!("{}/link", at("."));
+    let job = serde_json::json!({"argv": ["true"], "mounts": [{"target": "/mnt/x", "bind": source}]});
+    let answer = ground.job(job.to_string());
+    assert_eq!((answer.code, answer.error()["code"].as_str()), (Some(2), Some("mount:unreachable")), "{answer:?}");
+    ground.is_clean();
+    let got = std::fs::read_to_string(ground.at("got")).unwrap_or_default();
+    assert!(got.is_empty(), "it was given a configuration: {got}");
+}
+
 /// What a runtime has made before it fails: groups in every tree, a process in the cell that no process group reaches,
 /// state of its own.
 const HALF_WAY: &str = r#"

@@ -71,6 +71,7 @@ fn configurations(case: &Case) -> [(&'static str, Value); 2] {
         cgroup: "/runcell/RUN",
         rootfs: "/run/runcell/runs/RUN/bundle/rootfs",
         init: "/usr/local/bin/runcell",
+        devices: (!case.plan.shape.writable_root).then_some("/run/runcell/skeletons/DEV"),
         staged: binds.collect(),
         sandbox: None,
     };
@@ -78,6 +79,7 @@ fn configurations(case: &Case) -> [(&'static str, Value); 2] {
     let alone = Place {
         rootfs: "rootfs",
         init: "",
+        devices: None,
         staged: BTreeMap::new(),
         sandbox: (!files.is_empty()).then_some("/bundle/sandbox"),
         ..place.clone()

@@ -204,8 +204,15 @@ fn a_job_is_planned_or_refused_by_its_path() {
         toml::from_str("bind = ['/host']\nbind_writable = ['/host/out']\n[ceilings]\nmemory = '1GiB'\n").expect("fine");
     let (job_schema, oci_schema) = (ours(Document::Job), oci());
     let (read, made, refused) = (Cell::new(0), Cell::new(0), Cell::new(0));
-    let place =
-        Place { first_id: 65_536, cgroup: "/c", rootfs: "rootfs", init: "/init", staged: BTreeMap::new(), sandbox: Some("/s") };
+    let place = Place {
+        first_id: 65_536,
+        cgroup: "/c",
+        rootfs: "rootfs",
+        init: "/init",
+        devices: None,
+        staged: BTreeMap::new(),
+        sandbox: Some("/s"),
+    };
     let check = |job: Value| {
         let bytes = job.to_string().into_bytes();
         if document::job(&bytes).is_ok() {
