@@ -110,10 +110,22 @@ pub fn bind(source: &Path, target: &Path) -> OsResult<()> {
 /// # Errors
 /// of the two mount calls.
 pub fn show(source: &Path, target: &Path) -> OsResult<()> {
-    let none: Option<&str> = None;
     bind(source, target)?;
+    restrict(target, MsFlags::empty())
+}
+
+/// Makes a bind mount read-only, without set-uid, devices and programs of its own; what is mounted below it stays as it is.
+///
+/// # Errors
+/// of mount(2).
+pub fn seal(target: &Path) -> OsResult<()> {
+    restrict(target, MsFlags::MS_NOEXEC)
+}
+
+fn restrict(target: &Path, more: MsFlags) -> OsResult<()> {
+    let none: Option<&str> = None;
     let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(none, target, none, flags, none).at("restrict the mount at", target)
+    mount(none, target, none, flags | more, none).at("restrict the mount at", target)
 }
 
 /// How host ids look through an id-mapped mount: `inside` (on disk) appears as `outside`, for `count` ids.

@@ -120,8 +120,9 @@ pub fn cell(shape: &Shape, place: &Place<'_>, wait: Option<u64>) -> Result<Spec,
     let mounts = spec.mounts_mut().get_or_insert_with(Vec::new);
     let at = mounts.iter().position(|m| m.destination().as_os_str() == "/dev").ok_or_else(|| ours("it has no /dev"))?;
     match place.devices {
-        // With all that is mounted below it.
-        Some(devices) => mounts[at] = shown("rbind", devices, "/dev", &["ro", "nosuid", "noexec"]).map_err(ours)?,
+        // With all that is mounted below it. As it is sealed already: whatever restricts its file system is locked in the cell's user
+        // namespace, and a runtime that leaves one of that out where it says the rest again is refused (mount_namespaces(7)).
+        Some(devices) => mounts[at] = shown("rbind", devices, "/dev", &["ro", "nosuid", "nodev", "noexec"]).map_err(ours)?,
         // After the /dev tmpfs, else that would hide it (measured).
         None => mounts.insert(at + 1, bind(place.init, INIT, &["ro", "nosuid", "nodev"]).map_err(ours)?),
     }

@@ -19,11 +19,14 @@ pub struct Quirks {
     /// Whether it reads its configuration once, from beginning to end, and opens nothing of the bundle before: it can be called
     /// before there is one then, and finds a pipe in its place (`runtime/call.rs`).
     pub early: bool,
+    /// Whether a /dev that is one bind mount is left as it is, devices and all (`rules/devices.rs`). crun 1.8.1 cannot open them
+    /// (EACCES on /dev/null, measured).
+    pub devices: bool,
 }
 
 pub const RUNTIMES: &[Quirks] = &[
     // Asks its own, later half for a mark in the environment, too, which only itself can set (runc 1.1.5).
-    Quirks { name: "runc", legacy_cgroups: true, flags: &[], moves: true, viewed: false, early: true },
+    Quirks { name: "runc", legacy_cgroups: true, flags: &[], moves: true, viewed: false, early: true, devices: true },
     // crun refuses hybrid hosts, and asks systemd for groups unless told not to. To execute itself again takes it as long as to
     // start at all, as it loads a dozen libraries each time: 2.9 against 1.6 ms (crun 1.8.1, `--version`).
     Quirks {
@@ -33,11 +36,12 @@ pub const RUNTIMES: &[Quirks] = &[
         moves: false,
         viewed: true,
         early: true,
+        devices: false,
     },
-    Quirks { name: "youki", legacy_cgroups: true, flags: &[], moves: true, viewed: false, early: false },
+    Quirks { name: "youki", legacy_cgroups: true, flags: &[], moves: true, viewed: false, early: false, devices: false },
 ];
 
 /// The row of a runtime; an unknown one is taken to be as runc is, but for what only looking into it could tell.
 pub fn of(name: &str) -> Quirks {
-    RUNTIMES.iter().find(|q| q.name == name).copied().unwrap_or(Quirks { early: false, ..RUNTIMES[0] })
+    RUNTIMES.iter().find(|q| q.name == name).copied().unwrap_or(Quirks { early: false, devices: false, ..RUNTIMES[0] })
 }

@@ -192,7 +192,7 @@ impl Cell<Starting> {
         if let Some((fill, blank)) = ahead.zip(blank.as_ref()) {
             order::ahead(fill, blank)?;
         }
-        let mut staged = prepare::root(home, depot, run, shape, first_id, upper, &init)?;
+        let mut staged = prepare::root(home, depot, run, shape, first_id, upper, runtime.quirks.devices.then_some(&*init))?;
         let devices = staged.devices.as_ref().map(|dir| dir.to_string_lossy().into_owned());
         let (rootfs, init) = (staged.rootfs.clone(), init.to_string_lossy());
         let place = Place {

@@ -27,7 +27,7 @@ pub fn root(
     shape: &Shape,
     first_id: u32,
     upper: Option<&Path>,
-    init: &Path,
+    init: Option<&Path>,
 ) -> Result<Staged, Fault> {
     let os = |e| faults::ours(&e);
     let mut staged =
@@ -70,10 +70,11 @@ pub fn root(
         }
     }
     // Who may write to all of the root may find that of /dev too.
-    if !shape.writable_root {
+    if let Some(init) = init.filter(|_| !shape.writable_root) {
         let place = skeletons::shared(home, &devices::entries()).map_err(os)?;
         mount::over_itself(&place).map_err(os)?;
         staged.shared.push(place.clone());
+        mount::seal(&place).map_err(os)?;
         let bind = |name: &str| mount::bind(&Path::new("/dev").join(name), &place.join(name)).map_err(os);
         devices::NODES.into_iter().try_for_each(bind)?;
         mount::show(init, &place.join(devices::INIT)).map_err(os)?;
