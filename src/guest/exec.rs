@@ -122,7 +122,7 @@ fn prepare(d: &Dispatch, stdio: &[OwnedFd; 3], ready: &Ready) -> Result<(), Star
     for (name, value) in &d.rlimits {
         limit::set(*name, *value).map_err(|e| failed(Step::Rlimit, &format!("{name:?}"), &e))?;
     }
-    ready.filter(d).map_err(|e| failed(Step::Confine, "seccomp", &e))
+    ready.filter(d.filter.as_ref().map(|filter| filter.as_slice())).map_err(|e| failed(Step::Confine, "seccomp", &e))
 }
 
 /// Tries each place where the program may be, as execvp(3) does, but keeps apart what that lumps together: a program that

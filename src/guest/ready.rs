@@ -13,6 +13,8 @@ use std::io::{self, Read};
 pub struct Ready {
     rules: Option<(Vec<String>, Rules)>,
     filtered: bool,
+    /// Why there is no filter, where what was said ahead could not be done.
+    failure: Option<io::Error>,
 }
 
 impl Ready {
@@ -27,6 +29,11 @@ impl Ready {
         let mut ready = Self::default();
         ready.prepare(&writable, &filter)?;
         Ok(ready)
+    }
+
+    /// Not prepared, for this reason: a program that relies on it does not start, and tells it.
+    pub fn failed(failure: io::Error) -> Self {
+        Self { failure: Some(failure), ..Self::default() }
     }
 
     /// Prepares for more than one job like this.
@@ -67,11 +74,35 @@ impl Ready {
     ///
     /// # Errors
     /// of seccomp; and where there is none, neither ahead of the job nor with it.
-    pub fn filter(&self, d: &Dispatch) -> io::Result<()> {
-        match &d.filter {
+    pub fn filter(&self, with_it: Option<&[u8]>) -> io::Result<()> {
+        match with_it {
             _ if self.filtered => Ok(()),
             Some(filter) => confine::install(filter),
-            None => Err(io::ErrorKind::NotFound.into()),
+            None => Err(match self.failure.as_ref().and_then(io::Error::raw_os_error) {
+                Some(errno) => io::Error::from_raw_os_error(errno),
+                None => io::ErrorKind::NotFound.into(),
+            }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Seek;
+
+    #[test]
+    fn a_missing_filter_is_told_with_what_kept_it_out() {
+        let refused = |ready: Ready| ready.filter(None).expect_err("no filter anywhere").raw_os_error();
+        assert_eq!(refused(Ready::failed(io::Error::from_raw_os_error(libc::EPERM))), Some(libc::EPERM));
+        assert_eq!(refused(Ready::default()), None);
+    }
+
+    #[test]
+    fn words_that_cannot_be_understood_prepare_nothing() {
+        let mut words = tempfile::tempfile().expect("a file");
+        io::Write::write_all(&mut words, &[0xff; 9]).expect("written");
+        words.rewind().expect("rewound");
+        assert!(Ready::for_ahead(words).is_err());
     }
 }
