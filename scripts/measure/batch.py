@@ -46,26 +46,33 @@ def side_by_side(act, count, at_a_time):
 
 
 def compared(title, contenders, base, jobs, runs):
-    """Runs all of them, one after the other and some times: their wall times, and jobs a second."""
+    """Runs all of them, one after the other and some times: their wall times, and jobs a second. Portions that take turns, as the
+    speed of a machine that is shared changes within the minutes which a thousand jobs take at once."""
     times = {name: [] for name in contenders}
-    for _ in range(max(3, runs // 6)):
+    rounds = max(3, runs // 6)
+    for _ in range(rounds):
         for name, act in contenders.items():
             times[name].append(act())
-    figures = ratios(title, times, base)
+    figures = ratios(f"{title}, {rounds} rounds (ms)", times, base)
     rows = [(name, f"{jobs * 1e3 / statistics.median(t):.0f}") for name, t in times.items()]
     table("jobs a second", ("contender", "median"), rows)
     return figures
 
 
+def ours(base, lines):
+    """A batch over these lines with as many slots as cores and cells made ahead, and with more slots that make their own."""
+    contenders = {"runcell batch --jobs 2": lambda: answered(base, lines, "--jobs", "2")}
+    for n in ("3", "4"):
+        words = ["--jobs", n, "--ahead", "0"]
+        contenders[f"runcell batch {' '.join(words)}"] = lambda words=words: answered(base, lines, *words)
+    return contenders
+
+
 def throughput(place, runs, bare, jobs=100):
     """The same number of jobs by a batch and by a loop of a bare runtime, each with several at a time. `bare` runs one by name."""
-    base = place.words("batch")
-    contenders = {
-        "runcell batch --jobs 2": lambda: answered(base, JOB * jobs, "--jobs", "2"),
-        "runcell batch --jobs 3 --ahead 0": lambda: answered(base, JOB * jobs, "--jobs", "3", "--ahead", "0"),
-    }
+    contenders = ours(place.words("batch"), JOB * jobs)
     for name, act in bare.items():
-        for at_a_time in [2, 3]:
+        for at_a_time in (2, 3, 4):
             contenders[f"{name}, {at_a_time} at a time"] = lambda act=act, n=at_a_time: side_by_side(act, jobs, n)
     return compared(f"{jobs} jobs of `true`, whole", contenders, "runcell batch --jobs 2", jobs, runs)
 

@@ -11,7 +11,7 @@ import subprocess
 import tarfile
 import time
 
-from batch import answered, compared, side_by_side
+from batch import compared, ours, side_by_side
 from contest import QUIET, call
 
 DAEMON, CLIENT = "/usr/sbin/dockerd", "/usr/bin/docker"
@@ -86,10 +86,7 @@ def throughput(place, runs, jobs=100):
     with daemon(place) as client:
         subprocess.run([*client, "import", "-", "alone"], input=packed.getvalue(), stdout=subprocess.DEVNULL, check=True)
         act = lambda: call([*client, "run", *LIKE_OURS, "alone", "/bin/true"])
-        contenders = {"runcell batch --jobs 2": lambda: answered(base, lines * jobs, "--jobs", "2")}
-        for n in ("3", "4"):
-            words = ["--jobs", n, "--ahead", "0"]
-            contenders[f"runcell batch {' '.join(words)}"] = lambda words=words: answered(base, lines * jobs, *words)
+        contenders = ours(base, lines * jobs)
         for n in (2, 3, 4):
             contenders[f"docker run, {n} at a time"] = lambda n=n: side_by_side(act, jobs, n)
         return compared(f"{jobs} jobs of `true` in a root of busybox, whole", contenders, "runcell batch --jobs 2", jobs, runs)
