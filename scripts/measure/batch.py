@@ -26,6 +26,8 @@ def answered(base, lines, *words):
 
 # How often a call is made, before one that fails is an end of the bench.
 ATTEMPTS = 3
+# How many calls of a rival are made at once, as its best is not known.
+AT_A_TIME = (2, 3, 4)
 
 
 def side_by_side(act, count, at_a_time):
@@ -38,10 +40,11 @@ def side_by_side(act, count, at_a_time):
     def one():
         for _ in range(ATTEMPTS):
             try:
-                return act()
+                act()
+                return
             except SystemExit as e:
                 failures.append(e)
-        return ends.append(failures[-1])
+        ends.append(failures[-1])
 
     def work():
         while not ends:
@@ -91,7 +94,7 @@ def throughput(place, runs, bare, jobs=100):
     """The same number of jobs by a batch and by a loop of a bare runtime, each with several at a time. `bare` runs one by name."""
     contenders = ours(place.words("batch"), JOB * jobs)
     for name, act in bare.items():
-        for at_a_time in (2, 3, 4):
+        for at_a_time in AT_A_TIME:
             contenders[f"{name}, {at_a_time} at a time"] = lambda act=act, n=at_a_time: side_by_side(act, jobs, n)
     return compared(f"{jobs} jobs of `true`, whole", contenders, "runcell batch --jobs 2", jobs, runs)
 

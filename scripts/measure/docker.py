@@ -11,7 +11,7 @@ import subprocess
 import tarfile
 import time
 
-from batch import compared, ours, side_by_side
+from batch import AT_A_TIME, compared, ours, side_by_side
 from contest import QUIET, call
 
 DAEMON, CLIENT = "/usr/sbin/dockerd", "/usr/bin/docker"
@@ -87,6 +87,6 @@ def throughput(place, runs, jobs=100):
         subprocess.run([*client, "import", "-", "alone"], input=packed.getvalue(), stdout=subprocess.DEVNULL, check=True)
         act = lambda: call([*client, "run", *LIKE_OURS, "alone", "/bin/true"])
         contenders = ours(base, lines * jobs)
-        for n in (2, 3, 4):
+        for n in AT_A_TIME:
             contenders[f"docker run, {n} at a time"] = lambda n=n: side_by_side(act, jobs, n)
         return compared(f"{jobs} jobs of `true` in a root of busybox, whole", contenders, "runcell batch --jobs 2", jobs, runs)

@@ -79,7 +79,7 @@ fn live() -> Result<(), Over> {
     peer.send(&Report::Hello, &[])?;
     // Who is there already has as much to do now as this takes. If it fails, the program's start will, and tell why.
     if let Some(words) = ahead {
-        ready = Ready::for_ahead(words.into()).unwrap_or_else(Ready::failed);
+        ready = Ready::for_ahead(words.into()).unwrap_or_else(|e| Ready::failed(&e));
     }
     let mut places = None;
     while job(&peer, &signals, &mut cradle, &mut ready, &mut places)? {

@@ -13,8 +13,8 @@ use std::io::{self, Read};
 pub struct Ready {
     rules: Option<(Vec<String>, Rules)>,
     filtered: bool,
-    /// Why there is no filter, where what was said ahead could not be done.
-    failure: Option<io::Error>,
+    /// Why there is no filter, where what was said ahead could not be done: the errno.
+    failure: Option<i32>,
 }
 
 impl Ready {
@@ -32,8 +32,8 @@ impl Ready {
     }
 
     /// Not prepared, for this reason: a program that relies on it does not start, and tells it.
-    pub fn failed(failure: io::Error) -> Self {
-        Self { failure: Some(failure), ..Self::default() }
+    pub fn failed(failure: &io::Error) -> Self {
+        Self { failure: failure.raw_os_error(), ..Self::default() }
     }
 
     /// Prepares for more than one job like this.
@@ -78,10 +78,7 @@ impl Ready {
         match with_it {
             _ if self.filtered => Ok(()),
             Some(filter) => confine::install(filter),
-            None => Err(match self.failure.as_ref().and_then(io::Error::raw_os_error) {
-                Some(errno) => io::Error::from_raw_os_error(errno),
-                None => io::ErrorKind::NotFound.into(),
-            }),
+            None => Err(self.failure.map_or_else(|| io::ErrorKind::NotFound.into(), io::Error::from_raw_os_error)),
         }
     }
 }
@@ -94,7 +91,7 @@ mod tests {
     #[test]
     fn a_missing_filter_is_told_with_what_kept_it_out() {
         let refused = |ready: Ready| ready.filter(None).expect_err("no filter anywhere").raw_os_error();
-        assert_eq!(refused(Ready::failed(io::Error::from_raw_os_error(libc::EPERM))), Some(libc::EPERM));
+        assert_eq!(refused(Ready::failed(&io::Error::from_raw_os_error(libc::EPERM))), Some(libc::EPERM));
         assert_eq!(refused(Ready::default()), None);
     }
 

@@ -173,7 +173,7 @@ impl Watch<'_, '_> {
     }
 
     /// What is left in the pipes of the dead is finite, and only we, kept from the cpu, are late with it (measured: 1.7 s for 2 MB
-    /// in a guest whose host was busy).
+    /// in a guest whose host was busy). Should somebody outside have been handed an end, `drained_by` bounds it.
     fn drained_some(&mut self) {
         if let Some(most) = self.drained_by {
             self.give_up_at = extended(self.give_up_at, clock::now_ns(), most);
