@@ -68,6 +68,11 @@ def symbols(program):
     return sorted(found)
 
 
+def place(member):
+    """The linker's name of a member of libc.a. The first of them is a copy of ours, in an archive of its own (scripts/cpuid.rs)."""
+    return f"*{member}" if member == "libc-start.o" else f"*libc.a:{member}"
+
+
 def members():
     """Which member of libc.a has a function; none where several have one of that name."""
     archive = subprocess.check_output(["cc", "-print-file-name=libc.a"], text=True).strip()
@@ -117,7 +122,7 @@ def main():
         names, known = hot(binary(), os.path.join(work, "root"))
     homes, sections = members(), patterns(names, known)
     lines = dict.fromkeys(
-        f"*({sections[name]})" if name.startswith(("_ZN", "_R")) else f"*libc.a:{homes[name]}(.text .text.*)"
+        f"*({sections[name]})" if name.startswith(("_ZN", "_R")) else f"{place(homes[name])}(.text .text.*)"
         for name in names
         if name.startswith(("_ZN", "_R")) or name in homes
     )
