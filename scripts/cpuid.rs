@@ -1,13 +1,15 @@
-//! Spares the program's beginning from asking the processor for its caches.
+//! Spares the program's beginning from asking the processor what it can do.
 //!
-//! Theory of operation. Before `main` a static glibc executes CPUID some 75 times, most of them to learn sizes of caches, by which its
-//! memcpy chooses how to copy more than a mebibyte at once (sysdeps/x86/dl-cacheinfo.h). In a virtual machine each is a trap: 1 to 2 µs,
-//! where virtual machines are nested 6, which together is a fifth of a warm run (glibc 2.36; measured with `perf`). Nothing in
-//! glibc's interface keeps it from asking. So the one object that asks, libc-start.o, is copied out of libc.a here; in the copy the
-//! two functions that ask for caches answer at once, and it is linked in the place of the original. The instructions that are used
-//! are chosen as ever, by the few questions that are left.
+//! Theory of operation. Before `main` a static glibc executes CPUID some 75 times: which instructions there are, by which it chooses
+//! among its string functions, and how large the caches are, by which these copy more than a mebibyte at once (sysdeps/x86/cpu-features.c,
+//! dl-cacheinfo.h). In a virtual machine each is a trap, 1 to 2 µs, and 6 where they are nested, which together was a fifth of a
+//! warm run (glibc 2.36; measured with `perf`). Nothing in glibc's interface keeps it from asking. So the one object that asks, libc-start.o,
+//! is copied out of libc.a here; in the copy the functions that ask answer at once, what holds for every x86-64: nothing beyond
+//! the architecture's own instructions, and caches of a common size. It is linked in the place of the original. What it costs: copies
+//! go by 16 bytes and not by 64 at a time. Libraries that know better instructions (SHA-256, inflate) ask for themselves, when they
+//! are used.
 //!
-//! Where the object does not have the two functions as they are known here nothing is changed.
+//! Where the object does not have these functions as they are known here nothing is changed.
 
 use object::read::archive::ArchiveFile;
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
@@ -16,10 +18,10 @@ use std::{env, fs, process::Command};
 
 const MEMBER: &str = "libc-start.o";
 
-/// Whose name is in edi (sysconf(3)'s numbers), its size in bytes to rax; zero stands for "not known", for what nobody asks later.
-/// Sizes of a common core: for copies alone, and only for their speed.
+/// The size of a cache whose name is in edi (sysconf(3)'s numbers) to rax, in bytes; zero stands for "not known", for what nobody
+/// uses.
 #[rustfmt::skip]
-const SIZES: &[u8] = &[
+const SIZE: &[u8] = &[
     0xb8, 0x00, 0x80, 0x00, 0x00,       // mov eax, 32 KiB
     0x81, 0xff, 0xbc, 0x00, 0x00, 0x00, // cmp edi, _SC_LEVEL1_DCACHE_SIZE
     0x74, 0x19,                         // je out
@@ -33,9 +35,17 @@ const SIZES: &[u8] = &[
     0x90, 0x90,                         // nop
     0xc3,                               // out: ret
 ];
-/// How many threads share a cache: left as the caller has it.
+/// All that these would find out begins as zero: not there.
 const NOTHING: &[u8] = &[0xc3]; // ret
-const ANSWERS: [(&str, &[u8]); 2] = [("handle_intel", SIZES), ("get_common_cache_info", NOTHING)];
+const ANSWERS: [(&str, &[u8]); 7] = [
+    ("get_common_indices", NOTHING),
+    ("get_extended_indices", NOTHING),
+    ("update_active", NOTHING),
+    ("handle_intel", SIZE),
+    ("handle_amd", SIZE),
+    ("handle_zhaoxin", SIZE),
+    ("get_common_cache_info", NOTHING), // how many threads share one
+];
 
 /// Makes `libspared.a` below `out`, and says where it lies. An error is a reason to link the original.
 pub(crate) fn spare(out: &Path) -> Result<(), String> {

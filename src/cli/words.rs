@@ -33,7 +33,7 @@ pub(super) struct Common {
 
 impl Common {
     pub(super) fn setting<'a>(&'a self, policy: &'a Policy, best_effort: bool) -> Setting<'a> {
-        Setting { policy, root: self.root.as_deref(), runtime: self.runtime.as_deref(), best_effort }
+        Setting { policy, root: self.root.as_deref(), runtime: self.runtime.as_deref(), best_effort, replica: None }
     }
 
     /// The same words again, for another runcell.

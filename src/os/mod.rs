@@ -11,6 +11,7 @@ pub mod socket;
 pub mod pipe;
 pub mod lines;
 pub mod sheet;
+pub mod replica;
 pub mod limit;
 pub mod raze;
 pub mod signal;

@@ -125,8 +125,10 @@ impl AsFd for Process {
 pub struct Spawn<'a> {
     pub program: &'a Path,
     /// What is executed in its place, under its name: an ELF file.
-    pub image: Option<OwnedFd>,
+    pub image: Option<BorrowedFd<'a>>,
     pub args: &'a [String],
+    /// What its environment has besides PATH.
+    pub env: &'a [&'a str],
     /// Where its stdout and stderr go.
     pub log: File,
     /// What it finds from descriptor 3 on.
@@ -136,7 +138,7 @@ pub struct Spawn<'a> {
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Starts a program with an empty environment but PATH, in a process group of its own.
+/// Starts a program with nothing else of our environment than PATH, in a process group of its own.
 ///
 /// # Errors
 /// ENOENT and the like of execve.
@@ -150,15 +152,16 @@ pub fn spawn(s: Spawn<'_>) -> OsResult<Process> {
     };
     let given = [null.as_fd(), s.log.as_fd(), s.log.as_fd()].into_iter().chain(s.fds.iter().map(AsFd::as_fd));
     let given = given.map(above).collect::<OsResult<Vec<_>>>()?;
-    let image = s.image.as_ref().map(|image| above(image.as_fd())).transpose()?;
+    let image = s.image.map(above).transpose()?;
     let executed = image.as_ref().map(|image| format!("/proc/self/fd/{}", image.as_raw_fd()));
     // What a runtime makes must be open to the cell's ids, whatever umask our caller has given us.
     umask(Mode::S_IWGRP | Mode::S_IWOTH);
     let name = s.program.to_string_lossy();
     let argv: Vec<&str> = std::iter::once(&*name).chain(s.args.iter().map(String::as_str)).collect();
     let program = executed.as_deref().map_or(s.program, Path::new);
-    let env = format!("PATH={PATH}");
-    let born = || sys::spawn(program, &sys::Strings::new(&argv)?, &sys::Strings::new(&[env])?, s.dir, &given);
+    let path = format!("PATH={PATH}");
+    let env: Vec<&str> = std::iter::once(&*path).chain(s.env.iter().copied()).collect();
+    let born = || sys::spawn(program, &sys::Strings::new(&argv)?, &sys::Strings::new(&env)?, s.dir, &given);
     let pid = born().at("start", s.program)?;
     Process::hold(pid).at("hold", s.program)
 }
@@ -198,7 +201,7 @@ pub fn output_as(ids: Option<(u32, u32)>, program: &Path, args: &[String], timeo
     let copy = log.try_clone().at("duplicate", program)?;
     let child = match ids {
         Some(ids) => spawn_as(ids, program, args, copy),
-        None => spawn(Spawn { program, image: None, args, log: copy, fds: Vec::new(), dir: Path::new("/") }),
+        None => spawn(Spawn { program, image: None, args, env: &[], log: copy, fds: Vec::new(), dir: Path::new("/") }),
     }?;
     let deadline = super::clock::now_ns() + timeout_ns;
     let ended = watch::any(&[((), child.as_fd(), For::Read)], Some(deadline)).at("wait for", program)?;
@@ -266,9 +269,16 @@ mod tests {
         let word = format!("word-{}", std::process::id());
         let args = ["-c".to_owned(), "sleep 60; :".to_owned(), word.clone()];
         let log = File::options().write(true).open("/dev/null").expect("open");
-        let child =
-            spawn(Spawn { program: Path::new("/bin/sh"), image: None, args: &args, log, fds: Vec::new(), dir: Path::new("/") })
-                .expect("spawn");
+        let child = spawn(Spawn {
+            program: Path::new("/bin/sh"),
+            image: None,
+            args: &args,
+            env: &[],
+            log,
+            fds: Vec::new(),
+            dir: Path::new("/"),
+        })
+        .expect("spawn");
         let named = |words: &[&str]| naming(Path::new("/proc"), words).iter().any(|p| p.pid == child.pid);
         // We go on when it has left our memory, a moment before it has a command line of its own (exec_mmap, fs/exec.c).
         let soon = super::super::clock::now_ns() + 5_000_000_000;
@@ -302,8 +312,15 @@ mod tests {
         let script = "cat <&3; cat <&4; cat <&5; [ -e /proc/self/fd/6 ] && echo six; pwd; tr '\\0' ' ' </proc/$$/cmdline; env; \
                       grep -E 'SigBlk|SigIgn' /proc/self/status; cut -d' ' -f5 /proc/self/stat; echo $$";
         let args = ["-c".to_owned(), script.to_owned(), "zero".to_owned()];
-        let child =
-            spawn(Spawn { program: Path::new("/bin/sh"), image: None, args: &args, log, fds: files.into(), dir: dir.path() });
+        let child = spawn(Spawn {
+            program: Path::new("/bin/sh"),
+            image: None,
+            args: &args,
+            env: &[],
+            log,
+            fds: files.into(),
+            dir: dir.path(),
+        });
         pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None).expect("as before");
         let child = child.expect("spawn");
         let end = child.wait(super::super::clock::now_ns() + 10_000_000_000).expect("wait");
@@ -325,7 +342,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let log = || File::create(dir.path().join("log")).expect("made");
         let started = |program: &Path, dir: &Path| {
-            spawn(Spawn { program, image: None, args: &[], log: log(), fds: Vec::new(), dir }).map(|child| child.pid)
+            spawn(Spawn { program, image: None, args: &[], env: &[], log: log(), fds: Vec::new(), dir }).map(|child| child.pid)
         };
         std::fs::write(dir.path().join("text"), "no program").expect("written");
         let errno = |program: &Path, dir: &Path| started(program, dir).expect_err("no program").errno();

@@ -403,6 +403,29 @@ pub fn attach(tree: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
     cvt(ret).map(drop)
 }
 
+/// Has the kernel keep the first `length` bytes of a file in memory in pages of `huge` bytes: madvise(2) with MADV_COLLAPSE, Linux
+/// 6.1, which does what it can at once, whatever is set for huge pages. `huge` is a power of two, and `length` a multiple of it.
+///
+/// # Errors
+/// EINVAL before that, or where `length` is 0 or no such multiple; ENOMEM, EBUSY where it finds no such page just now.
+pub fn collapse(file: BorrowedFd<'_>, length: usize, huge: usize) -> io::Result<()> {
+    const MADV_COLLAPSE: libc::c_int = 25; // not in every libc's header yet
+    let (reserved, none) = (length + huge, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
+    // SAFETY: the kernel chooses the place, and nobody can read or write there.
+    let reservation = unsafe { libc::mmap(std::ptr::null_mut(), reserved, libc::PROT_NONE, none, -1, 0) };
+    if reservation == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    let (place, flags) = (reservation.wrapping_byte_add(reservation.align_offset(huge)), libc::MAP_SHARED | libc::MAP_FIXED);
+    // SAFETY: `length` bytes from there on lie within the reservation, which nothing else uses.
+    let mapped = unsafe { libc::mmap(place, length, libc::PROT_READ, flags, file.as_raw_fd(), 0) } != libc::MAP_FAILED;
+    // SAFETY: the advice changes no content; without the mapping it finds the reservation, and is refused.
+    let done = cvt(unsafe { libc::madvise(place, length, MADV_COLLAPSE) }.into());
+    // SAFETY: the reservation with all that lies in it is ours, and nobody has a reference into it.
+    unsafe { libc::munmap(reservation, reserved) };
+    done.and(if mapped { Ok(()) } else { Err(io::ErrorKind::OutOfMemory.into()) })
+}
+
 /// Whether the kernel knows a filesystem, loading its module if need be: fsopen(2), whose context is dropped at once.
 ///
 /// # Errors

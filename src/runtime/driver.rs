@@ -4,12 +4,13 @@
 //! (opencontainers/runc#5208). `run --detach` is one process and leaves the waiting to us.
 
 use super::quirks::{self, Quirks};
+use super::replica::Replica;
 use super::version::{self, Version};
 use crate::os::error::{At, OsResult};
 use crate::os::mount;
 use crate::os::process::{self, Process, Spawn};
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// Where system administrators' programs are.
@@ -21,6 +22,8 @@ pub struct Runtime {
     pub binary: PathBuf,
     pub version: Version,
     pub quirks: Quirks,
+    /// What is executed in the binary's place, where there is one.
+    pub replica: Option<Replica>,
 }
 
 /// What a start needs.
@@ -70,7 +73,14 @@ impl Runtime {
     pub fn new(binary: PathBuf, remembered: impl Fn(&str) -> PathBuf) -> OsResult<Self> {
         let version = version::of(&binary, remembered)?;
         let quirks = quirks::of(&version.name);
-        Ok(Self { binary, version, quirks })
+        Ok(Self { binary, version, quirks, replica: None })
+    }
+
+    /// The same, executed from a copy of its binary, if it is one of what the binary is now.
+    #[must_use]
+    pub fn from_replica(mut self, replica: Option<&Replica>) -> Self {
+        self.replica = replica.filter(|replica| self.quirks.sealed && replica.is_of(&self.binary)).cloned();
+        self
     }
 
     /// Starts the bundle's container in the background; the process that is returned ends when it is up or has failed.
@@ -92,8 +102,10 @@ impl Runtime {
         args.extend([s.fds.len().to_string(), "--bundle".to_owned(), path(s.bundle), s.id.to_owned()]);
         let log = File::create(s.console).at("create", s.console)?;
         // Where there can be none, it does as ever.
-        let image = if self.quirks.viewed { mount::view_of_program(&self.binary).unwrap_or_default() } else { None };
+        let view = if self.quirks.viewed { mount::view_of_program(&self.binary).unwrap_or_default() } else { None };
+        let image = self.replica.as_ref().map(AsFd::as_fd).or(view.as_ref().map(AsFd::as_fd));
         let fds = s.fds.into_iter().chain(s.more).collect();
-        process::spawn(Spawn { program: &self.binary, image, args: &args, log, fds, dir: s.bundle })
+        let env = if self.replica.is_some() { self.quirks.crowded } else { &[] };
+        process::spawn(Spawn { program: &self.binary, image, args: &args, env, log, fds, dir: s.bundle })
     }
 }

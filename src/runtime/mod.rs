@@ -4,4 +4,5 @@ pub mod call;
 pub mod driver;
 pub mod log;
 pub mod quirks;
+pub mod replica;
 pub mod version;

@@ -8,7 +8,7 @@
 //! The end comes by stages. No more lines: what was read is finished. A first signal: what runs is finished, what waits and what
 //! comes is refused. A second one, or nobody listening: what runs is stopped.
 
-use super::cellar::Cellar;
+use super::cellar::{Aid, Cellar};
 use super::decide::Setting;
 use super::host;
 use super::kept::Kept;
@@ -120,7 +120,7 @@ pub fn batch(request: Request<'_>) -> Result<End, Fault> {
     let ahead_of_time = if pin.is_some() { 0 } else { ahead };
     let slots = setting.policy.ids.slots() as usize;
     let most = ahead_of_time.min(slots.saturating_sub(if reuse { 2 * jobs } else { jobs }));
-    let cellar = Cellar::new(home.clone(), host.trees.clone(), ahead, most, probe::cpus() as usize);
+    let cellar = Cellar::new(home.clone(), &host, ahead, most, probe::cpus() as usize);
     let stat = nix::sys::stat::fstat(input).ok().filter(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFREG);
     let mut batch = Batch {
         setting,
@@ -181,7 +181,7 @@ enum Source {
     Signals,
     Out,
     Lane(usize),
-    Maker(usize),
+    Aid(Aid),
     Kept,
 }
 
@@ -216,7 +216,7 @@ impl Batch<'_> {
                 Source::Signals => self.signalled(signals)?,
                 Source::Out => self.push()?,
                 Source::Lane(n) => self.look(n)?,
-                Source::Maker(n) => self.cellar.hear(n),
+                Source::Aid(aid) => self.cellar.hear(aid),
                 Source::Kept => self.kept.reap(),
             }
         }
@@ -231,7 +231,7 @@ impl Batch<'_> {
         }
         all.extend(self.outbox.source().map(|(fd, what)| (Source::Out, fd, what)));
         all.extend(self.lanes.iter().enumerate().map(|(n, lane)| (Source::Lane(n), lane.source(), For::Read)));
-        all.extend(self.cellar.sources().map(|(n, fd)| (Source::Maker(n), fd, For::Read)));
+        all.extend(self.cellar.sources().map(|(aid, fd)| (Source::Aid(aid), fd, For::Read)));
         all.extend(self.kept.sources().map(|fd| (Source::Kept, fd, For::Read)));
         all
     }
@@ -339,7 +339,7 @@ impl Batch<'_> {
         let free = |n: &usize| self.lanes.iter().all(|lane| lane.place != Some(*n));
         let place = (0..self.pins.len()).find(free).filter(|_| !ticket.errand.cancelled);
         let pinned = place.and_then(|n| Some((n, self.pins.get(n)?)));
-        match Lane::begin(self.setting, pinned, ticket) {
+        match Lane::begin(self.cellar.furnish(self.setting), pinned, ticket) {
             Ok(lane) => self.lanes.push(lane),
             Err(failed) => {
                 let (ticket, fault) = *failed;

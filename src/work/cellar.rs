@@ -1,7 +1,9 @@
 //! A batch's own waiting cells, made ahead by processes of their own while jobs run. A job finds them as it finds any waiting
 //! cell, so that nothing depends on one: where one has died or another has taken it, the job's cell is made for it.
 
+use super::copyist::Copyist;
 use super::decide::Setting;
+use super::host::Host;
 use super::warm::{self, Made, Request};
 use super::{demolish, faults};
 use crate::model::fault::Fault;
@@ -30,6 +32,14 @@ const BARREN_MOST: usize = 64;
 /// Two numbers and a blank: the words of a maker.
 const WORDS_MOST: u64 = 256;
 
+/// Who works for a batch's cells.
+#[derive(Clone, Copy, Debug)]
+pub enum Aid {
+    /// By number.
+    Maker(usize),
+    Copyist,
+}
+
 #[derive(Debug)]
 struct Maker {
     process: Process,
@@ -52,6 +62,7 @@ pub struct Cellar {
     home: Home,
     trees: Trees,
     makers: Vec<Maker>,
+    copyist: Copyist,
     own: Vec<Own>,
     /// Whether some of them may have gone since they were looked at: only a job takes one.
     stale: bool,
@@ -85,11 +96,12 @@ pub fn kind(job: &Job) -> Result<(Kind, Job), Fault> {
 
 impl Cellar {
     /// At most `most` cells wait, `spare` of them beyond what the queue needs; `makers` processes make them at a time.
-    pub fn new(home: Home, trees: Trees, spare: usize, most: usize, makers: usize) -> Self {
+    pub fn new(home: Home, host: &Host, spare: usize, most: usize, makers: usize) -> Self {
         Self {
             home,
-            trees,
+            trees: host.trees.clone(),
             makers: Vec::new(),
+            copyist: Copyist::of(&host.runtime),
             own: Vec::new(),
             stale: false,
             barren: Vec::new(),
@@ -109,6 +121,12 @@ impl Cellar {
         self.last = Some((kind, shape));
         self.last_ns = clock::now_ns();
         self.stale = true;
+        self.copyist.begins();
+    }
+
+    /// The setting in which cells are made: by now the runtime may be a copy.
+    pub fn furnish<'s>(&'s self, setting: Setting<'s>) -> Setting<'s> {
+        Setting { replica: self.copyist.replica(), ..setting }
     }
 
     /// Starts makers where cells are wanted. `queued`: the jobs that wait, first come first; `more`: whether others may come.
@@ -134,19 +152,27 @@ impl Cellar {
             let Some(kind) = ahead::next(stock, |kind| self.barren.iter().any(|(k, _)| k == kind)) else { break };
             let shapes = queued.iter().map(|(k, shape)| (k, *shape)).chain(self.last.iter().map(|(k, shape)| (k, shape)));
             let Some((_, shape)) = shapes.into_iter().find(|(k, _)| **k == kind) else { break };
-            let maker = Maker::start(setting, kind, shape)?;
+            let maker = Maker::start(self.furnish(setting), kind, shape)?;
             self.makers.push(maker);
         }
         Ok(self.barren.iter().map(|(_, until)| *until).min())
     }
 
-    /// What to poll for reading, by number.
-    pub fn sources(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
-        self.makers.iter().enumerate().map(|(n, maker)| (n, maker.word.as_fd()))
+    /// What to poll for reading.
+    pub fn sources(&self) -> impl Iterator<Item = (Aid, BorrowedFd<'_>)> {
+        let makers = self.makers.iter().enumerate().map(|(n, maker)| (Aid::Maker(n), maker.word.as_fd()));
+        makers.chain(self.copyist.source().map(|fd| (Aid::Copyist, fd)))
     }
 
-    /// Takes the word of the maker of this number: it has ended.
-    pub fn hear(&mut self, number: usize) {
+    /// Takes the word of who has ended.
+    pub fn hear(&mut self, aid: Aid) {
+        match aid {
+            Aid::Maker(number) => self.hear_maker(number),
+            Aid::Copyist => self.copyist.hear(),
+        }
+    }
+
+    fn hear_maker(&mut self, number: usize) {
         let mut maker = self.makers.swap_remove(number);
         match maker.hear() {
             // Where it is not found a job has taken it already.
@@ -173,7 +199,7 @@ impl Cellar {
             let _ = maker.process.terminate(); // it may just have ended
         }
         while !self.makers.is_empty() {
-            self.hear(0); // its end bounds this: it stops at once, and has the policy's time at most
+            self.hear_maker(0); // its end bounds this: it stops at once, and has the policy's time at most
         }
         for own in self.own.drain(..) {
             let _ = demolish::burn(&self.home, &self.trees, &own.cell); // one that resists is left to gc
@@ -186,7 +212,8 @@ impl Maker {
     fn start(setting: Setting<'_>, kind: Kind, shape: &Job) -> Result<Self, Fault> {
         let os = |e| faults::ours(&e);
         let (word, tell) = std::io::pipe().at("make", "a pipe").map_err(os)?;
-        let process = apart::beside(&[tell.as_fd()], || {
+        let keep: Vec<_> = std::iter::once(tell.as_fd()).chain(setting.replica.map(AsFd::as_fd)).collect();
+        let process = apart::beside(&keep, || {
             let request = Request { job: shape.clone(), setting, count: 1, ttl: TTL, own: None };
             // Why there is none, the job itself will tell.
             if let Ok(Made { shape, run }) = warm::more(request) {

@@ -13,6 +13,7 @@ use crate::model::plan::Plan;
 use crate::model::policy::Policy;
 use crate::model::template::Template;
 use crate::rules::{home, merge, plan};
+use crate::runtime::replica::Replica;
 use crate::store::depot::Depot;
 use crate::store::home::Home;
 use std::path::Path;
@@ -24,6 +25,8 @@ pub struct Setting<'a> {
     pub root: Option<&'a Path>,
     pub runtime: Option<&'a str>,
     pub best_effort: bool,
+    /// The runtime's copy in memory, of whoever starts many cells.
+    pub replica: Option<&'a Replica>,
 }
 
 /// A job's plan, and what it was made of.
@@ -69,14 +72,14 @@ impl Ground {
 /// # Errors
 /// as of [`plan::plan`], and of looking.
 pub(super) fn decide(job: Job, stack: Option<Image>, setting: Setting<'_>) -> Result<Planned, Fault> {
-    let Setting { policy, root, runtime, best_effort } = setting;
+    let Setting { policy, root, runtime, best_effort, replica } = setting;
     home::belongs_to_none(&job)?;
     let bundle = bundle_name(&job)?;
     let mut template = settings::template(&bundle, policy)?;
     let colours = settings::colours(&mut template, policy)?;
     let job = merge::merge(job, template.clone());
     let home = settings::home(root, policy)?;
-    let host = host::look(&home, policy, runtime)?;
+    let host = host::look(&home, policy, runtime)?.with(replica);
     let depot = settings::depot(root, policy);
     let taken = match stack {
         Some(image) => Some(taken::stack(&depot, image)),

@@ -12,6 +12,7 @@ use crate::os::prime::{self, Primer};
 use crate::os::{files, limit, probe, sys};
 use crate::rules::rootfs;
 use crate::runtime::driver::{self, Runtime};
+use crate::runtime::replica::Replica;
 use crate::runtime::version;
 use crate::store::home::Home;
 use std::collections::BTreeMap;
@@ -142,6 +143,12 @@ fn find_runtime(home: &Home, policy: &Policy, named: Option<&str>, layout: Layou
 }
 
 impl Host {
+    /// The same, its runtime executed from this copy.
+    #[must_use]
+    pub fn with(self, replica: Option<&Replica>) -> Self {
+        Self { runtime: self.runtime.from_replica(replica), ..self }
+    }
+
     /// Has the lock of all control groups kept ready while the runtime starts, if it is one that needs it.
     pub fn prime(&self) -> Option<Primer> {
         self.runtime.quirks.moves.then(|| prime::start(&self.trees))

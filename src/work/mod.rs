@@ -29,6 +29,7 @@ pub mod run;
 pub mod warm;
 pub mod worker;
 pub mod cellar;
+pub mod copyist;
 pub mod outbox;
 pub mod lane;
 pub mod kept;

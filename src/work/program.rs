@@ -34,7 +34,7 @@ pub fn run(tool: &Path, args: &[String], log: &Path, dir: &Path, patience_ns: u6
     let signals = signal::catch(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]).at("catch", "signals")?;
     let log = File::create(log).at("create", log)?;
     let (program, args) = tied(tool, args);
-    let child = process::spawn(Spawn { program: &program, image: None, args: &args, log, fds: Vec::new(), dir })?;
+    let child = process::spawn(Spawn { program: &program, image: None, args: &args, env: &[], log, fds: Vec::new(), dir })?;
     let deadline = clock::now_ns().saturating_add(patience_ns);
     loop {
         if let Some(end) = child.ended().at("wait for", tool)? {
@@ -72,8 +72,15 @@ mod tests {
         }
         let start = || {
             let log = File::create(&place).expect("ours");
-            let child =
-                process::spawn(Spawn { program: &program, image: None, args: &args, log, fds: Vec::new(), dir: dir.path() });
+            let child = process::spawn(Spawn {
+                program: &program,
+                image: None,
+                args: &args,
+                env: &[],
+                log,
+                fds: Vec::new(),
+                dir: dir.path(),
+            });
             while files::read_some(&place, 100).expect("ours") != b"up\n" {
                 let _ = watch::any::<()>(&[], Some(clock::now_ns() + 1_000_000));
             }

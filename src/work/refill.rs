@@ -55,6 +55,7 @@ pub fn prepare(job: &Job, common: &[String], best_effort: bool, count: usize) ->
     process::spawn(Spawn {
         program: &program,
         image: None,
+        env: &[],
         args: &args,
         log,
         fds: vec![OwnedFd::from(job)],

@@ -5,6 +5,7 @@ use crate::model::plan::{ImageRoot, PlannedMount, Root, Shape};
 use crate::model::policy::Policy;
 use crate::os::error::OsResult;
 use crate::os::{files, probe};
+use crate::runtime::driver::Runtime;
 use crate::store::depot::Depot;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -33,7 +34,8 @@ pub fn name(shape: &Shape, host: &Host, policy: &Policy, depot: &Depot, seen: &B
     let mut all = Digested(Sha256::new());
     shape.hash(&mut all);
     (format!("{policy:?}"), &host.parent).hash(&mut all);
-    (files::build(&host.runtime.binary)?, format!("{:?}", host.runtime)).hash(&mut all);
+    let Runtime { binary, version, quirks, replica: _ } = &host.runtime;
+    (files::build(binary)?, format!("{binary:?} {version:?} {quirks:?}")).hash(&mut all);
     for path in bound(shape, depot) {
         match path.to_str().and_then(|path| seen.get(path)) {
             Some(identity) => identity.hash(&mut all),

@@ -20,6 +20,7 @@ use crate::os::error::At;
 use crate::os::process::{self, Process};
 use crate::os::socket::{self, Packet, Peer};
 use crate::os::{apart, sheet};
+use crate::runtime::replica::Replica;
 use crate::store::runs::{self, Found};
 use nix::sys::signal::{Signal, raise};
 use serde::{Deserialize, Serialize};
@@ -112,7 +113,7 @@ impl Worker {
     pub fn start(setting: Setting<'_>, pinned: Option<&Pinned>, errand: &Errand, stays: bool) -> Result<Self, Fault> {
         let (ours, theirs) = if stays { Some(socket::pair().map_err(|e| faults::ours(&e))?) } else { None }.unzip();
         let work = |sheet: &File, tell: &PipeWriter| work(setting, pinned, errand.clone(), sheet, tell, theirs.as_ref());
-        let worker = Self::beside(pinned, theirs.as_ref(), work)?;
+        let worker = Self::beside(setting.replica, pinned, theirs.as_ref(), work)?;
         Ok(Self { more: ours, ..worker })
     }
 
@@ -143,10 +144,11 @@ impl Worker {
         // Until it is reaped nobody else can have its number.
         let pid = self.process.pid;
         let ticks = process::start_ticks(Path::new("/proc"), pid).unwrap_or(0);
-        Self::beside(None, None, |sheet, tell| mourn(setting, errand.clone(), (pid, ticks), sheet, tell))
+        Self::beside(None, None, None, |sheet, tell| mourn(setting, errand.clone(), (pid, ticks), sheet, tell))
     }
 
     fn beside(
+        replica: Option<&Replica>,
         pinned: Option<&Pinned>,
         more: Option<&Peer>,
         act: impl FnOnce(&File, &PipeWriter) -> std::io::Result<()>,
@@ -157,6 +159,7 @@ impl Worker {
         // Its cores stay its own should it outlive us for a moment.
         let mut keep = vec![sheet.as_fd(), tell.as_fd()];
         keep.extend(pinned.into_iter().flat_map(Pinned::fds));
+        keep.extend(replica.map(AsFd::as_fd));
         keep.extend(more.map(AsFd::as_fd));
         let process = apart::beside(&keep, || {
             // What cannot be told is told by our silence.

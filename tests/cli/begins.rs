@@ -32,3 +32,15 @@ fn no_start_carries_the_tables_of_regular_expressions() {
     let property = b"Grapheme_Cluster_Break"; // of Unicode's, by regex-syntax's unicode_tables/property_names.rs
     assert!(!binary.windows(property.len()).any(|bytes| bytes == property), "something reaches regex-syntax again");
 }
+
+/// What asks is asked nothing: libc's beginning has scripts/cpuid.rs's answer in its place. (Where that does not know the libc at hand
+/// there is no such test, and the build says so.)
+#[cfg(spared)]
+#[test]
+fn no_start_asks_the_processor_for_its_caches() {
+    let binary = std::fs::read(RUNCELL).expect("it lies there");
+    // mov eax, 32 KiB; cmp edi, _SC_LEVEL1_DCACHE_SIZE; je
+    let answer = [0xb8, 0x00, 0x80, 0x00, 0x00, 0x81, 0xff, 0xbc, 0x00, 0x00, 0x00, 0x74];
+    let given = binary.windows(answer.len()).filter(|bytes| *bytes == answer).count();
+    assert_eq!(given, 3, "for each maker of processors that glibc knows to ask in its own way");
+}

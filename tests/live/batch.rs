@@ -355,6 +355,46 @@ fn killed_again_and_again(host: &Host, more: &[&str]) {
     host.words(&["warm", "--drain"]);
 }
 
+/// How the copy of a runtime is called among descriptors and programs.
+const REPLICA: &str = "memfd:replica";
+
+/// What a process has open.
+fn opened(pid: impl std::fmt::Display) -> Vec<String> {
+    let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it lives");
+    fds.filter_map(|fd| Some(std::fs::read_link(fd.ok()?.path()).ok()?.to_string_lossy().into_owned())).collect()
+}
+
+#[test]
+fn many_cells_are_started_from_one_sealed_copy_of_the_runtime() {
+    live(|host| {
+        let mut batch = Batch::new(host, &["--jobs", "2", "--ahead", "0"]);
+        let pid = batch.started.pid();
+        let copies = || opened(pid).iter().filter(|file| file.contains(REPLICA)).count();
+        (0..2).for_each(|_| batch.send(json!({"argv": ["true"]})));
+        batch.answered(2);
+        assert_eq!(copies(), 0, "for a few it is not worth it");
+        (0..20).for_each(|_| batch.send(json!({"argv": ["true"]})));
+        batch.answered(22);
+        if gate::runtime() != "runc" {
+            assert_eq!(copies(), 0, "others are started from their file");
+            assert!(batch.finish().iter().all(|a| a["verdict"] == "ok"));
+            return;
+        }
+        until("there is a copy", || copies() == 1);
+        let runs_it = |exe: &std::path::Path| std::fs::read_link(exe).is_ok_and(|exe| exe.to_string_lossy().contains(REPLICA));
+        let mut jobs = 22;
+        until("a cell is started from it", || {
+            if batch.answers().len() == jobs {
+                batch.send(json!({"argv": ["true"]}));
+                jobs += 1;
+            }
+            std::fs::read_dir("/proc").expect("there").flatten().any(|process| runs_it(&process.path().join("exe")))
+        });
+        let all = batch.finish();
+        assert!(all.len() == jobs && all.iter().all(|a| a["verdict"] == "ok" && a["start"] == "cold"), "{all:?}");
+    });
+}
+
 #[test]
 fn it_does_not_grow_with_its_jobs() {
     live(|host| {
@@ -366,7 +406,7 @@ fn it_does_not_grow_with_its_jobs() {
             let kib = rollup().lines().find_map(|l| l.strip_prefix("Pss_Anon:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
             kib.expect("Linux 5.9 tells it")
         };
-        let open = || std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it lives").count();
+        let open = || opened(pid).iter().filter(|file| !file.contains(REPLICA)).count(); // which is made once
         let (mut jobs, mut answers) = (0, 0);
         let mut round = |batch: &mut Batch<'_>, most: usize| {
             for _ in 0..rounds(40) {

@@ -115,7 +115,7 @@ pub(crate) fn pause(ms: u64) {
 /// Asks again and again until it is so. Never is after a minute: how fast a host is that has other things to do, these tests do not
 /// judge.
 #[track_caller]
-pub(crate) fn until(what: &str, so: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !so() {
         assert!(began.elapsed() < slack(Duration::from_secs(60)), "it never came to be that {what}");

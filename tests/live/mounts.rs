@@ -5,7 +5,7 @@ use runcell::os::process::{self, Spawn};
 use runcell::os::{clock, mount};
 use serde_json::{Value, json};
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
@@ -186,7 +186,8 @@ fn a_program_is_executed_from_a_view_that_nobody_can_write_to() {
 
         let (log, said) = (File::create(work.join("log")).expect("made"), work.join("log"));
         let args = ["-c".to_owned(), "echo $0".to_owned()];
-        let spawn = Spawn { program: &program, image: Some(view), args: &args, log, fds: Vec::new(), dir: &work };
+        let spawn =
+            Spawn { program: &program, image: Some(view.as_fd()), args: &args, env: &[], log, fds: Vec::new(), dir: &work };
         let child = process::spawn(spawn).expect("spawned");
         let end = child.wait(clock::now_ns() + 30_000_000_000).expect("waited for");
         let said = std::fs::read_to_string(said).expect("it wrote");
