@@ -2,8 +2,8 @@
 //!
 //! Theory of operation. Before `main` a static glibc executes CPUID some 75 times: which instructions there are, by which it chooses
 //! among its string functions, and how large the caches are, by which these copy more than a mebibyte at once (sysdeps/x86/cpu-features.c,
-//! dl-cacheinfo.h). In a virtual machine each is a trap, 1 to 2 µs, and 6 where they are nested, which together was a fifth of a
-//! warm run (glibc 2.36; measured with `perf`). Nothing in glibc's interface keeps it from asking. So the one object that asks, libc-start.o,
+//! dl-cacheinfo.h). In a virtual machine each is a trap, 2 µs on one and 6 on another, where that was a fifth of a warm run (glibc
+//! 2.36; measured with `perf`). Nothing in glibc's interface keeps it from asking. So the one object that asks, libc-start.o,
 //! is copied out of libc.a here; in the copy the functions that ask answer at once, what holds for every x86-64: nothing beyond
 //! the architecture's own instructions, and caches of a common size. It is linked in the place of the original. What it costs: copies
 //! go by 16 bytes and not by 64 at a time. Libraries that know better instructions (SHA-256, inflate) ask for themselves, when they

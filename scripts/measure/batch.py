@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 
+import plot
 from contest import QUIET, ratios, table
 
 JOB = '{"argv": ["true"]}\n'
@@ -67,7 +68,7 @@ def side_by_side(act, count, at_a_time):
     return took
 
 
-def compared(title, contenders, base, jobs, runs):
+def compared(drawing, title, contenders, base, jobs, runs):
     """Runs all of them, one after the other and some times: their wall times, and jobs a second. Portions that take turns, as the
     speed of a machine that is shared changes within the minutes which a thousand jobs take at once."""
     times = {name: [] for name in contenders}
@@ -75,6 +76,7 @@ def compared(title, contenders, base, jobs, runs):
     for _ in range(rounds):
         for name, act in contenders.items():
             times[name].append(act())
+    plot.leave(drawing, f"{title}, {rounds} rounds", times)
     figures = ratios(f"{title}, {rounds} rounds (ms)", times, base)
     rows = [(name, f"{jobs * 1e3 / statistics.median(t):.0f}") for name, t in times.items()]
     table("jobs a second", ("contender", "median"), rows)
@@ -96,7 +98,7 @@ def throughput(place, runs, bare, jobs=100):
     for name, act in bare.items():
         for at_a_time in AT_A_TIME:
             contenders[f"{name}, {at_a_time} at a time"] = lambda act=act, n=at_a_time: side_by_side(act, jobs, n)
-    return compared(f"{jobs} jobs of `true`, whole", contenders, "runcell batch --jobs 2", jobs, runs)
+    return compared("batch", f"{jobs} jobs of true, whole", contenders, "runcell batch --jobs 2", jobs, runs)
 
 
 OWN = '{"argv": ["true"], "avatar": {"kata": "4kq9Zx2aBc", "name": "lion"}}\n'
@@ -110,7 +112,7 @@ def again(place, runs, jobs=4000):
         for n in (2, 3, 4)
     }
     contenders["fork + exec, 2 at a time"] = lambda: side_by_side(lambda: subprocess.run(["true"], check=True), jobs, 2)
-    return compared(f"{jobs} jobs of one avatar, whole", contenders, "fork + exec, 2 at a time", jobs, runs)
+    return compared("reuse", f"{jobs} jobs of one avatar, whole", contenders, "fork + exec, 2 at a time", jobs, runs)
 
 
 def figures_of(pid):

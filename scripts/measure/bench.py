@@ -132,7 +132,7 @@ def cold(place, runs):
     }
     # Somebody who starts one container on a quiet host waits for the lock of all control groups; in a crowd the one before has.
     rested = interleaved(contenders, runs, REST)
-    drawn("cold", "a cold one-shot of true", rested)
+    plot.leave("cold", "a cold one-shot of true", rested)
     crowded = interleaved({name: contenders[name] for name in list(contenders)[:4]}, runs, twice=True)
     return {
         **against_ours(f"cold start of `true`, whole process, {runs} interleaved runs, each after a rest (ms)", rested),
@@ -172,7 +172,7 @@ def warm(place, runs):
     contenders = {"runcell run --json, warm": one, "bwrap --unshare-all": lambda: call(bwrap), "fork + exec": lambda: call(["true"])}
     times = interleaved(contenders, runs)
     times["runcell, dispatch to end"] = inside[2:]
-    drawn("warm", "a warm one-shot of true", times)
+    plot.leave("warm", "a warm one-shot of true", times)
     figures = ratios(f"warm one-shot of `true`, {runs} interleaved runs (ms)", times, "bwrap --unshare-all")
     exec_ms = figures["fork + exec"]["median_ms"]
     figures["dispatch to end × fork + exec"] = figures["runcell, dispatch to end"]["median_ms"] / exec_ms
@@ -189,13 +189,6 @@ def many(place, runs):
         "runc run, + allow-list (3 arch)": Bundle(place, "many-listed", allow_list(["X86_64", "X86", "X32"]), most).run,
     }
     return batch.throughput(place, runs, bare)
-
-
-def drawn(name, title, times):
-    """Leaves the drawing of a contest under target/measure."""
-    os.makedirs("target/measure", exist_ok=True)
-    with open(f"target/measure/{name}.svg", "w", encoding="utf-8") as f:
-        f.write(plot.svg(title, times))
 
 
 def output(place, _runs):

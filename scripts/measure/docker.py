@@ -89,4 +89,4 @@ def throughput(place, runs, jobs=100):
         contenders = ours(base, lines * jobs)
         for n in AT_A_TIME:
             contenders[f"docker run, {n} at a time"] = lambda n=n: side_by_side(act, jobs, n)
-        return compared(f"{jobs} jobs of `true` in a root of busybox, whole", contenders, "runcell batch --jobs 2", jobs, runs)
+        return compared("docker", f"{jobs} jobs of true in a root of busybox, whole", contenders, "runcell batch --jobs 2", jobs, runs)

@@ -1,6 +1,7 @@
 """A contest as an SVG drawing: one row a contender, from its fastest run over its median to its p99, on one scale."""
 
 import html
+import os
 
 WIDTH, LEFT, ROW = 900, 300, 28
 
@@ -30,3 +31,10 @@ def svg(title, times, unit="ms"):
     height = 40 + ROW * len(spans) + 30
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" font-family="sans-serif" font-size="12">'
     return "\n".join([head, '<rect width="100%" height="100%" fill="white"/>', *parts, "</svg>\n"])
+
+
+def leave(name, title, times):
+    """Leaves the drawing of a contest under target/measure."""
+    os.makedirs("target/measure", exist_ok=True)
+    with open(f"target/measure/{name}.svg", "w", encoding="utf-8") as f:
+        f.write(svg(title, times))
