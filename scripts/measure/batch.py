@@ -27,8 +27,6 @@ def answered(base, lines, *words):
 
 # How often a call is made, before one that fails is an end of the bench.
 ATTEMPTS = 3
-# How many calls of a rival are made at once, as its best is not known.
-AT_A_TIME = (2, 3, 4)
 
 
 def side_by_side(act, count, at_a_time):
@@ -92,11 +90,11 @@ def ours(base, lines):
     return contenders
 
 
-def throughput(place, runs, bare, jobs=100):
+def throughput(place, runs, bare, jobs, at_a_times):
     """The same number of jobs by a batch and by a loop of a bare runtime, each with several at a time. `bare` runs one by name."""
     contenders = ours(place.words("batch"), JOB * jobs)
     for name, act in bare.items():
-        for at_a_time in AT_A_TIME:
+        for at_a_time in at_a_times:
             contenders[f"{name}, {at_a_time} at a time"] = lambda act=act, n=at_a_time: side_by_side(act, jobs, n)
     return compared("batch", f"{jobs} jobs of true, whole", contenders, "runcell batch --jobs 2", jobs, runs)
 

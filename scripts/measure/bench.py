@@ -1,6 +1,7 @@
 """The benchmarks behind the README's figures."""
 
 import argparse
+import functools
 import glob
 import itertools
 import json
@@ -180,15 +181,15 @@ def warm(place, runs):
     return figures
 
 
-def many(place, runs):
+def many(place, runs, jobs, at_a_time):
     """Jobs through a batch against loops of a bare runtime."""
-    most = max(batch.AT_A_TIME)
+    most = max(at_a_time)
     bare = {
         "runc run, same bundle": Bundle(place, "many", None, most).run,
         "runc run, + allow-list (native)": Bundle(place, "many-native", allow_list(["X86_64"]), most).run,
         "runc run, + allow-list (3 arch)": Bundle(place, "many-listed", allow_list(["X86_64", "X86", "X32"]), most).run,
     }
-    return batch.throughput(place, runs, bare)
+    return batch.throughput(place, runs, bare, jobs, at_a_time)
 
 
 def output(place, _runs):
@@ -235,15 +236,20 @@ def main():
     parser.add_argument("--runs", type=int, default=30)
     parser.add_argument("--only", default="cold,warm,batch,reuse,output,sequential,start,build,import,press")
     parser.add_argument("--runtime", default="runc", help="for --only cold: another than runc, by the name of what is installed")
+    parser.add_argument("--jobs", type=int, default=100, help="for batch and docker: how many at once, before it is another's turn")
+    parser.add_argument("--at-a-time", default="2,3,4", help="for batch and docker: how many calls of a rival are made at once; the best counts")
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
     if args.runtime != "runc" and args.only != "cold":
         parser.error("--runtime is for --only cold")
     RUNTIME = args.runtime
+    at_a_time = [int(n) for n in args.at_a_time.split(",")]
     place = Place(binary())
     try:
         known = {"cold": cold, "warm": warm, "output": output, "sequential": sequential}
-        known |= {"batch": many, "reuse": batch.again, "soak": batch.soak, "press": katas.press, "docker": docker.throughput}
+        known |= {"reuse": batch.again, "soak": batch.soak, "press": katas.press}
+        rivals = {"batch": many, "docker": docker.throughput}
+        known |= {name: functools.partial(act, jobs=args.jobs, at_a_time=at_a_time) for name, act in rivals.items()}
         known |= {"start": images.start, "build": images.build, "import": images.bring_in}
         figures = {name: known[name](place, args.runs) for name in args.only.split(",")}
     finally:

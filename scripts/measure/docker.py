@@ -11,7 +11,7 @@ import subprocess
 import tarfile
 import time
 
-from batch import AT_A_TIME, compared, ours, side_by_side
+from batch import compared, ours, side_by_side
 from contest import QUIET, call
 
 DAEMON, CLIENT = "/usr/sbin/dockerd", "/usr/bin/docker"
@@ -71,7 +71,7 @@ def emptied(group):
                     time.sleep(0.1)
 
 
-def throughput(place, runs, jobs=100):
+def throughput(place, runs, jobs, at_a_time):
     """The same jobs by a batch of single-use cells and by `docker run`, each with several at a time; nothing where there is no daemon."""
     if not (os.path.exists(DAEMON) and os.path.exists(CLIENT)):
         print("\ndocker: left out, as it is not installed (apt-get install docker.io)")
@@ -87,6 +87,6 @@ def throughput(place, runs, jobs=100):
         subprocess.run([*client, "import", "-", "alone"], input=packed.getvalue(), stdout=subprocess.DEVNULL, check=True)
         act = lambda: call([*client, "run", *LIKE_OURS, "alone", "/bin/true"])
         contenders = ours(base, lines * jobs)
-        for n in AT_A_TIME:
+        for n in at_a_time:
             contenders[f"docker run, {n} at a time"] = lambda n=n: side_by_side(act, jobs, n)
         return compared("docker", f"{jobs} jobs of true in a root of busybox, whole", contenders, "runcell batch --jobs 2", jobs, runs)

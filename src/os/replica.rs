@@ -7,6 +7,7 @@
 
 use super::error::{At, OsResult};
 use super::{files, sys};
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::File;
@@ -21,26 +22,32 @@ const SEALS: SealFlag =
 /// Huge pages larger than this waste more than they gain.
 const HUGE_MOST: u64 = 4 << 20;
 
-/// An empty one.
+/// An empty one, which may be executed.
 ///
 /// # Errors
-/// EMFILE and the like of memfd_create(2).
+/// EMFILE and the like of memfd_create(2); EACCES where nothing in memory may be executed (`vm.memfd_noexec` at 2, Linux 6.3).
 pub fn blank() -> OsResult<File> {
-    memfd_create(c"replica", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).map(File::from).at("make", "a memfd")
+    const MFD_EXEC: MFdFlags = MFdFlags::from_bits_retain(0x10); // since Linux 6.3: what was meant by nothing before
+    let usual = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let made = match memfd_create(c"replica", usual | MFD_EXEC) {
+        Err(Errno::EINVAL) => memfd_create(c"replica", usual),
+        made => made,
+    };
+    made.map(File::from).at("make", "a memfd")
 }
 
-/// Makes it a copy of this program. The seals come last: one that [`is_whole`] is a copy.
+/// Makes it a copy of this program.
 ///
 /// # Errors
 /// of reading, of memory; ENOEXEC where it is no ELF file: a script's interpreter could not open it any more.
-pub fn copy(program: &Path, replica: &mut &File) -> OsResult<()> {
+pub fn copy(program: &Path, mut replica: &File) -> OsResult<()> {
     let mut copy = || -> io::Result<()> {
         let mut source = File::open(program)?;
         let mut magic = [0; 4];
         if source.read_exact_at(&mut magic, 0).is_err() || magic != *b"\x7fELF" {
             return Err(io::Error::from_raw_os_error(libc::ENOEXEC));
         }
-        let length = io::copy(&mut source, replica)?;
+        let length = io::copy(&mut source, &mut replica)?;
         if let Some(huge) = huge() {
             // Behind its end an ELF file may have whatever it likes.
             let rounded = length.next_multiple_of(huge);
@@ -48,10 +55,17 @@ pub fn copy(program: &Path, replica: &mut &File) -> OsResult<()> {
             // Where there is none to be had it is as good, and a little slower.
             let _ = sys::collapse(replica.as_fd(), rounded as usize, huge as usize);
         }
-        fcntl(*replica, FcntlArg::F_ADD_SEALS(SEALS))?;
         Ok(())
     };
     copy().at("copy", program)
+}
+
+/// Lets nobody change it any more: it [`is_whole`].
+///
+/// # Errors
+/// EBUSY where it is mapped to be written.
+pub fn seal(replica: &File) -> io::Result<()> {
+    fcntl(replica, FcntlArg::F_ADD_SEALS(SEALS)).map(drop).map_err(io::Error::from)
 }
 
 /// Whether it is whole, and stays as it is.
@@ -75,7 +89,9 @@ mod tests {
         let program = std::env::current_exe().expect("there is one");
         let replica = blank().expect("memfd");
         assert!(!is_whole(&replica), "nothing is in it yet");
-        copy(&program, &mut &replica).expect("copied");
+        copy(&program, &replica).expect("copied");
+        assert!(!is_whole(&replica), "it could still be changed");
+        seal(&replica).expect("nobody has it mapped");
         assert!(is_whole(&replica));
         let original = std::fs::read(&program).expect("read");
         let mut same = vec![0; original.len()];
@@ -94,7 +110,7 @@ mod tests {
         let script = dir.path().join("runtime");
         std::fs::write(&script, "#!/bin/sh\n").expect("written");
         let replica = blank().expect("memfd");
-        let told = copy(&script, &mut &replica).expect_err("it is no ELF file");
+        let told = copy(&script, &replica).expect_err("it is no ELF file");
         assert_eq!(told.source.raw_os_error(), Some(libc::ENOEXEC));
         assert!(!is_whole(&replica));
     }

@@ -1,11 +1,15 @@
 //! A runtime's binary as a copy in memory, for whoever starts many cells with it.
 
-use crate::os::error::OsResult;
-use crate::os::{files, replica};
+use crate::os::error::{At, OsResult};
+use crate::os::{files, process, replica};
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// How long it may take to say its version.
+const TRIAL_NS: u64 = 5_000_000_000;
 
 /// One that is whole.
 #[derive(Clone, Debug)]
@@ -30,12 +34,17 @@ impl Draft {
         Ok(Self { binary: binary.to_owned(), copy: replica::blank()?, build: files::build(binary)? })
     }
 
-    /// Copies; another process may do so that has this one's descriptor.
+    /// Copies, tries whether what is in memory may be executed here (`vm.memfd_noexec`, or what else a host may have against it), and
+    /// seals; another process may do so that has this one's descriptor.
     ///
     /// # Errors
-    /// of reading, of memory, where it is no ELF file. It is no whole one then, and never will be.
+    /// of reading, of memory, of executing; where it is no ELF file. It is no whole one then, and never will be.
     pub fn fill(&self) -> OsResult<()> {
-        replica::copy(&self.binary, &mut &self.copy)
+        replica::copy(&self.binary, &self.copy)?;
+        let copy = PathBuf::from(format!("/proc/self/fd/{}", self.copy.as_raw_fd()));
+        let (_, well) = process::output(&copy, &["--version".to_owned()], TRIAL_NS)?;
+        let failed = || Err(io::ErrorKind::PermissionDenied.into());
+        if well { replica::seal(&self.copy) } else { failed() }.at("execute a copy of", &self.binary)
     }
 
     /// What has become of it; nothing if it is not whole, or no copy of what the binary is now.
@@ -73,7 +82,7 @@ mod tests {
     fn a_replica_is_of_one_build() {
         let dir = tempfile::tempdir().expect("tempdir");
         let binary = dir.path().join("runtime");
-        std::fs::copy(std::env::current_exe().expect("ours"), &binary).expect("copied");
+        std::fs::copy("/bin/true", &binary).expect("copied"); // which says its version, or nothing, and ends well
         let draft = || Draft::new(&binary).expect("memfd");
         assert!(draft().finish().is_none(), "nobody has filled it");
         let (early, late) = (draft(), draft());
@@ -84,5 +93,8 @@ mod tests {
         std::fs::write(&binary, b"another").expect("upgraded");
         assert!(!replica.is_of(&binary) && late.finish().is_none());
         assert!(Draft::new(&dir.path().join("nothing")).is_err());
+        std::fs::copy("/bin/false", &binary).expect("copied");
+        let useless = draft();
+        assert!(useless.fill().is_err() && useless.finish().is_none(), "it fails");
     }
 }
