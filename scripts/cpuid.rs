@@ -47,7 +47,7 @@ const ANSWERS: [(&str, &[u8]); 7] = [
     ("get_common_cache_info", NOTHING), // how many threads share one
 ];
 
-/// Makes `libspared.a` below `out`, and says where it lies. An error is a reason to link the original.
+/// Makes `libspared.a` below `out`. An error is a reason to link the original.
 pub(crate) fn spare(out: &Path) -> Result<(), String> {
     let libc = libc()?;
     let bytes = fs::read(&libc).map_err(|e| format!("cannot read {}: {e}", libc.display()))?;

@@ -106,7 +106,7 @@ def again(place, runs, jobs=4000):
     """The same by one avatar's jobs in cells that serve again, and by nothing but fork and exec."""
     base = place.words("again")
     contenders = {
-        f"--reuse same-avatar --jobs {n}": lambda n=n: answered(base, OWN * jobs, "--jobs", str(n), "--reuse", "same-avatar")
+        f"runcell batch --reuse same-avatar --jobs {n}": lambda n=n: answered(base, OWN * jobs, "--jobs", str(n), "--reuse", "same-avatar")
         for n in (2, 3, 4)
     }
     contenders["fork + exec, 2 at a time"] = lambda: side_by_side(lambda: subprocess.run(["true"], check=True), jobs, 2)

@@ -33,7 +33,14 @@ pub(super) struct Common {
 
 impl Common {
     pub(super) fn setting<'a>(&'a self, policy: &'a Policy, best_effort: bool) -> Setting<'a> {
-        Setting { policy, root: self.root.as_deref(), runtime: self.runtime.as_deref(), best_effort, replica: None }
+        Setting {
+            policy,
+            root: self.root.as_deref(),
+            runtime: self.runtime.as_deref(),
+            best_effort,
+            replica: None,
+            crowded: false,
+        }
     }
 
     /// The same words again, for another runcell.

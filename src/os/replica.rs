@@ -16,7 +16,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// What runtimes look for: all of these (runc's and crun's cloned_binary.c).
+/// What runc looks for: all of these (its libcontainer/nsenter/cloned_binary.c; seen in its system calls).
 const SEALS: SealFlag =
     SealFlag::F_SEAL_SEAL.union(SealFlag::F_SEAL_SHRINK).union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_WRITE);
 /// Huge pages larger than this waste more than they gain.

@@ -83,7 +83,7 @@ mod tests {
         std::fs::write(&binary, format!("#!/bin/sh\necho $$ >pid\n{behaviour}\n")).expect("written");
         std::fs::set_permissions(&binary, std::fs::Permissions::from_mode(0o755)).expect("ours");
         let version = Version { name: "script".into(), version: "1".into(), build: None };
-        Runtime { binary, version, quirks: quirks::Quirks { early, ..quirks::of("script") }, replica: None }
+        Runtime { binary, version, quirks: quirks::Quirks { early, ..quirks::of("script") }, replica: None, crowded: false }
     }
 
     fn call<'a>(runtime: &'a Runtime, dir: &'a Path, console: &'a Path) -> OsResult<Call<'a>> {

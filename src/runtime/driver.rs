@@ -24,6 +24,8 @@ pub struct Runtime {
     pub quirks: Quirks,
     /// What is executed in the binary's place, where there is one.
     pub replica: Option<Replica>,
+    /// Whether every cpu is busy with one of its kind.
+    pub crowded: bool,
 }
 
 /// What a start needs.
@@ -73,7 +75,7 @@ impl Runtime {
     pub fn new(binary: PathBuf, remembered: impl Fn(&str) -> PathBuf) -> OsResult<Self> {
         let version = version::of(&binary, remembered)?;
         let quirks = quirks::of(&version.name);
-        Ok(Self { binary, version, quirks, replica: None })
+        Ok(Self { binary, version, quirks, replica: None, crowded: false })
     }
 
     /// The same, executed from a copy of its binary, if it is one of what the binary is now.
@@ -105,7 +107,7 @@ impl Runtime {
         let view = if self.quirks.viewed { mount::view_of_program(&self.binary).unwrap_or_default() } else { None };
         let image = self.replica.as_ref().map(AsFd::as_fd).or(view.as_ref().map(AsFd::as_fd));
         let fds = s.fds.into_iter().chain(s.more).collect();
-        let env = if self.replica.is_some() { self.quirks.crowded } else { &[] };
+        let env = if self.crowded { self.quirks.crowded } else { &[] };
         process::spawn(Spawn { program: &self.binary, image, args: &args, env, log, fds, dir: s.bundle })
     }
 }

@@ -19,9 +19,9 @@ pub struct Quirks {
     /// Whether it takes a sealed copy of itself, in memory, for such a view too: whoever starts many cells has it executed from
     /// one ([`super::replica`]).
     pub sealed: bool,
-    /// What its environment has where it is started from such a copy: every cpu is busy with one of its kind then, and one that
-    /// divides its work among cpus, or cleans up behind itself, is no sooner done for it. (Four at a time on two cpus: 113 starts a second
-    /// instead of 109, 15.5 ms of cpu time each instead of 16.3. A single one takes a fifth longer; runc 1.1.5.)
+    /// What its environment has where every cpu is busy with one of its kind: one that divides its work among cpus, or cleans up
+    /// behind itself, is no sooner done for it then. (Four at a time on two cpus: 113 starts a second instead of 109, 15.5 ms of cpu
+    /// time each instead of 16.3. A single one takes a fifth longer; runc 1.1.5.)
     pub crowded: &'static [&'static str],
     /// Whether it reads its configuration once, from beginning to end, and opens nothing of the bundle before: it can be called
     /// before there is one then, and finds a pipe in its place (`runtime/call.rs`).

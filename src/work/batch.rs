@@ -200,7 +200,7 @@ impl Batch<'_> {
             let waits = |w: &&Waiting| !w.ticket.kin.as_ref().is_some_and(|kin| self.has(kin));
             let queued: Vec<(Kind, &Job)> = self.queue.iter().filter(waits).map(|w| (w.kind, &w.shape)).collect();
             // Without cells made ahead it is slower, no more.
-            barren = self.cellar.tend(self.setting, &queued, !self.lines.ended()).ok().flatten();
+            barren = self.cellar.tend(self.setting, self.lanes.len(), &queued, !self.lines.ended()).ok().flatten();
         }
         if self.over() {
             return Ok(());
@@ -339,7 +339,7 @@ impl Batch<'_> {
         let free = |n: &usize| self.lanes.iter().all(|lane| lane.place != Some(*n));
         let place = (0..self.pins.len()).find(free).filter(|_| !ticket.errand.cancelled);
         let pinned = place.and_then(|n| Some((n, self.pins.get(n)?)));
-        match Lane::begin(self.cellar.furnish(self.setting), pinned, ticket) {
+        match Lane::begin(self.cellar.furnish(self.setting, self.lanes.len()), pinned, ticket) {
             Ok(lane) => self.lanes.push(lane),
             Err(failed) => {
                 let (ticket, fault) = *failed;

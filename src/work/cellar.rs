@@ -72,6 +72,7 @@ pub struct Cellar {
     last_ns: u64,
     spare: usize,
     most: usize,
+    /// As many as there are cpus.
     makers_most: usize,
 }
 
@@ -95,8 +96,8 @@ pub fn kind(job: &Job) -> Result<(Kind, Job), Fault> {
 }
 
 impl Cellar {
-    /// At most `most` cells wait, `spare` of them beyond what the queue needs; `makers` processes make them at a time.
-    pub fn new(home: Home, host: &Host, spare: usize, most: usize, makers: usize) -> Self {
+    /// At most `most` cells wait, `spare` of them beyond what the queue needs; as many processes make them at a time as there are `cpus`.
+    pub fn new(home: Home, host: &Host, spare: usize, most: usize, cpus: usize) -> Self {
         Self {
             home,
             trees: host.trees.clone(),
@@ -109,7 +110,7 @@ impl Cellar {
             last_ns: 0,
             spare,
             most,
-            makers_most: makers,
+            makers_most: cpus,
         }
     }
 
@@ -124,17 +125,24 @@ impl Cellar {
         self.copyist.begins();
     }
 
-    /// The setting in which cells are made: by now the runtime may be a copy.
-    pub fn furnish<'s>(&'s self, setting: Setting<'s>) -> Setting<'s> {
-        Setting { replica: self.copyist.replica(), ..setting }
+    /// The setting in which one cell more is made, beside so many jobs that run: by now the runtime may be a copy.
+    pub fn furnish<'s>(&'s self, setting: Setting<'s>, running: usize) -> Setting<'s> {
+        let crowded = running + self.makers.len() + 1 >= self.makers_most;
+        Setting { replica: self.copyist.replica(), crowded, ..setting }
     }
 
-    /// Starts makers where cells are wanted. `queued`: the jobs that wait, first come first; `more`: whether others may come.
+    /// Starts makers where cells are wanted, beside so many jobs that are `running`. `queued`: the jobs that wait, first come first; `more`: whether others may come.
     /// Answers when a kind of which none could be made is to be tried again: by then nothing else may have happened.
     ///
     /// # Errors
     /// of pipe and fork.
-    pub fn tend(&mut self, setting: Setting<'_>, queued: &[(Kind, &Job)], more: bool) -> Result<Option<u64>, Fault> {
+    pub fn tend(
+        &mut self,
+        setting: Setting<'_>,
+        running: usize,
+        queued: &[(Kind, &Job)],
+        more: bool,
+    ) -> Result<Option<u64>, Fault> {
         let now = clock::now_ns();
         if self.most == 0 || self.makers.len() >= self.makers_most || now.saturating_sub(self.last_ns) > IDLE_NS {
             return Ok(None);
@@ -152,7 +160,7 @@ impl Cellar {
             let Some(kind) = ahead::next(stock, |kind| self.barren.iter().any(|(k, _)| k == kind)) else { break };
             let shapes = queued.iter().map(|(k, shape)| (k, *shape)).chain(self.last.iter().map(|(k, shape)| (k, shape)));
             let Some((_, shape)) = shapes.into_iter().find(|(k, _)| **k == kind) else { break };
-            let maker = Maker::start(self.furnish(setting), kind, shape)?;
+            let maker = Maker::start(self.furnish(setting, running), kind, shape)?;
             self.makers.push(maker);
         }
         Ok(self.barren.iter().map(|(_, until)| *until).min())

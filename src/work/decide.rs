@@ -27,6 +27,8 @@ pub struct Setting<'a> {
     pub best_effort: bool,
     /// The runtime's copy in memory, of whoever starts many cells.
     pub replica: Option<&'a Replica>,
+    /// Whether every cpu has a job, or a cell that is being made.
+    pub crowded: bool,
 }
 
 /// A job's plan, and what it was made of.
@@ -72,14 +74,14 @@ impl Ground {
 /// # Errors
 /// as of [`plan::plan`], and of looking.
 pub(super) fn decide(job: Job, stack: Option<Image>, setting: Setting<'_>) -> Result<Planned, Fault> {
-    let Setting { policy, root, runtime, best_effort, replica } = setting;
+    let Setting { policy, root, runtime, best_effort, replica, crowded } = setting;
     home::belongs_to_none(&job)?;
     let bundle = bundle_name(&job)?;
     let mut template = settings::template(&bundle, policy)?;
     let colours = settings::colours(&mut template, policy)?;
     let job = merge::merge(job, template.clone());
     let home = settings::home(root, policy)?;
-    let host = host::look(&home, policy, runtime)?.with(replica);
+    let host = host::look(&home, policy, runtime)?.with(replica, crowded);
     let depot = settings::depot(root, policy);
     let taken = match stack {
         Some(image) => Some(taken::stack(&depot, image)),

@@ -143,10 +143,10 @@ fn find_runtime(home: &Home, policy: &Policy, named: Option<&str>, layout: Layou
 }
 
 impl Host {
-    /// The same, its runtime executed from this copy.
+    /// The same, its runtime executed from this copy, and knowing whether it is one of many.
     #[must_use]
-    pub fn with(self, replica: Option<&Replica>) -> Self {
-        Self { runtime: self.runtime.from_replica(replica), ..self }
+    pub fn with(self, replica: Option<&Replica>, crowded: bool) -> Self {
+        Self { runtime: Runtime { crowded, ..self.runtime.from_replica(replica) }, ..self }
     }
 
     /// Has the lock of all control groups kept ready while the runtime starts, if it is one that needs it.

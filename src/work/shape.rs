@@ -34,7 +34,7 @@ pub fn name(shape: &Shape, host: &Host, policy: &Policy, depot: &Depot, seen: &B
     let mut all = Digested(Sha256::new());
     shape.hash(&mut all);
     (format!("{policy:?}"), &host.parent).hash(&mut all);
-    let Runtime { binary, version, quirks, replica: _ } = &host.runtime;
+    let Runtime { binary, version, quirks, replica: _, crowded: _ } = &host.runtime;
     (files::build(binary)?, format!("{binary:?} {version:?} {quirks:?}")).hash(&mut all);
     for path in bound(shape, depot) {
         match path.to_str().and_then(|path| seen.get(path)) {

@@ -148,8 +148,14 @@ pub fn build(shop: &Workshop<'_>, step: &Step, below: &[Layer], defaults: &Defau
 fn answer(shop: &Workshop<'_>, step: &Step, stack: Image, upper: &Path) -> Vec<u8> {
     let mut policy = shop.policy.clone();
     policy.bind.extend(step.binds.iter().cloned());
-    let setting =
-        Setting { policy: &policy, root: shop.root, runtime: shop.runtime, best_effort: shop.best_effort, replica: None };
+    let setting = Setting {
+        policy: &policy,
+        root: shop.root,
+        runtime: shop.runtime,
+        best_effort: shop.best_effort,
+        replica: None,
+        crowded: false,
+    };
     let mut job = step.job.clone();
     let answered =
         DigestPrefix::try_from(step.key.as_str().to_owned()).map_err(|why| Fault::ours("internal", why)).and_then(|key| {
