@@ -14,7 +14,7 @@ def svg(title, times, unit="ms"):
         pick = lambda share: order[min(len(order) - 1, int(len(order) * share))]
         spans[name] = (order[0], pick(0.5), pick(0.99))
     most = max(high for _, _, high in spans.values()) * 1.05
-    at = lambda value: LEFT + (WIDTH - LEFT - 20) * value / most
+    at = lambda value: LEFT + (WIDTH - LEFT - 45) * value / most
     parts = [f'<text x="10" y="20" font-weight="bold">{html.escape(title)}</text>']
     for tick in range(6):
         value = most * tick / 5
