@@ -264,21 +264,16 @@ mod tests {
         assert_eq!(hang.source.kind(), io::ErrorKind::TimedOut);
     }
 
+    fn shell(args: &[String], env: &[&str], log: File, fds: Vec<OwnedFd>, dir: &Path) -> OsResult<Process> {
+        spawn(Spawn { program: Path::new("/bin/sh"), image: None, args, env, log, fds, dir })
+    }
+
     #[test]
     fn a_process_is_found_by_a_word_of_its_command_line() {
         let word = format!("word-{}", std::process::id());
         let args = ["-c".to_owned(), "sleep 60; :".to_owned(), word.clone()];
         let log = File::options().write(true).open("/dev/null").expect("open");
-        let child = spawn(Spawn {
-            program: Path::new("/bin/sh"),
-            image: None,
-            args: &args,
-            env: &[],
-            log,
-            fds: Vec::new(),
-            dir: Path::new("/"),
-        })
-        .expect("spawn");
+        let child = shell(&args, &[], log, Vec::new(), Path::new("/")).expect("spawn");
         let named = |words: &[&str]| naming(Path::new("/proc"), words).iter().any(|p| p.pid == child.pid);
         // We go on when it has left our memory, a moment before it has a command line of its own (exec_mmap, fs/exec.c).
         let soon = super::super::clock::now_ns() + 5_000_000_000;
@@ -298,6 +293,19 @@ mod tests {
     }
 
     #[test]
+    fn a_program_has_what_it_is_given_besides_its_path() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let log = File::create(dir.path().join("log")).expect("made");
+        let args = ["-c".to_owned(), "tr '\\0' '\\n' </proc/self/environ".to_owned()];
+        let child = shell(&args, &["MORE=1", "AND=2"], log, Vec::new(), dir.path()).expect("spawn");
+        assert_eq!(child.wait(super::super::clock::now_ns() + 10_000_000_000).expect("wait"), Some(End::Well));
+        let told = std::fs::read_to_string(dir.path().join("log")).expect("read");
+        let mut own: Vec<&str> = told.lines().filter(|line| !line.starts_with("PWD=")).collect(); // which dash adds
+        own.sort_unstable();
+        assert_eq!(own, ["AND=2", "MORE=1", &format!("PATH={PATH}")], "{told}");
+    }
+
+    #[test]
     fn a_program_finds_its_descriptors_directory_and_nothing_of_ours() {
         use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
         let dir = tempfile::tempdir().expect("tempdir");
@@ -312,15 +320,7 @@ mod tests {
         let script = "cat <&3; cat <&4; cat <&5; [ -e /proc/self/fd/6 ] && echo six; pwd; tr '\\0' ' ' </proc/$$/cmdline; env; \
                       grep -E 'SigBlk|SigIgn' /proc/self/status; cut -d' ' -f5 /proc/self/stat; echo $$";
         let args = ["-c".to_owned(), script.to_owned(), "zero".to_owned()];
-        let child = spawn(Spawn {
-            program: Path::new("/bin/sh"),
-            image: None,
-            args: &args,
-            env: &[],
-            log,
-            fds: files.into(),
-            dir: dir.path(),
-        });
+        let child = shell(&args, &[], log, files.into(), dir.path());
         pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None).expect("as before");
         let child = child.expect("spawn");
         let end = child.wait(super::super::clock::now_ns() + 10_000_000_000).expect("wait");
